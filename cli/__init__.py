@@ -1,0 +1,1 @@
+"""Thin Typer commands, one file each; installed as ``parser_vae.cli``."""

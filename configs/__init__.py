@@ -1,0 +1,1 @@
+"""Complete, commented TOML recipes: one per command, one per table of the papers."""

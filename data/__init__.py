@@ -1,0 +1,1 @@
+"""Two tiny treebanks written for this project, for the demonstration and the tests."""

@@ -1,0 +1,1 @@
+"""How gradients get past an argmax; no method knows words, images or graphs."""

@@ -1,0 +1,1 @@
+"""The dependency-parsing problem: sentences to arc scores, trees back to words."""

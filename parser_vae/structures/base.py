@@ -1,0 +1,115 @@
+"""The interface of a discrete latent space.
+
+A structure is a finite set of objects, each a 0/1 vector over *parts* (arcs of a tree, edges of a graph, classes,
+bits). A tensor of ``scores [batch, *shape]`` gives one real number per part; the score of an object is the sum over
+its parts, so every structure is the exponential family ``p(z) = exp(<scores, z>) / Z``. A concrete structure
+implements the few primitives it can honour and lists them in ``capabilities``; entropy, divergences and log
+probabilities follow from ``log_partition`` and ``marginals`` here, once.
+
+``-inf`` forbids a part. ``lengths [batch]`` gives the size of each item where a batch mixes sizes (words of a
+sentence, root excluded); entries beyond it are padding: never read, and 0 in every result. None means full size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from parser_vae.errors import IncompatibleError
+
+
+class Capability(StrEnum):
+    """What a structure can do beyond ``argmax``, which all of them can; methods state which of these they need."""
+
+    ARGMAX = "argmax"
+    LOG_PARTITION = "log_partition"
+    MARGINALS = "marginals"
+    SAMPLE = "sample"
+    SMOOTHED_ARGMAX = "smoothed_argmax"
+    ENUMERATE = "enumerate"
+    COUNT = "count"
+    K_BEST = "k_best"
+
+
+class Structure(ABC):
+    """A finite set of objects made of parts; see the module docstring for the conventions."""
+
+    name: str
+    capabilities: frozenset[Capability]
+
+    @abstractmethod
+    def argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the best object of each item as 0/1 parts ``[batch, *shape]`` in the dtype of ``scores``.
+
+        Ties are broken deterministically; compare scores, not objects. Never differentiable.
+
+        Raises:
+            InfeasibleError: ``-inf`` scores forbid every object of an item.
+        """
+
+    def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``log Z [batch]``, differentiable; its gradient is the marginals."""
+        raise self._lacks(Capability.LOG_PARTITION)
+
+    def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the probability of each part ``[batch, *shape]``, itself differentiable."""
+        raise self._lacks(Capability.MARGINALS)
+
+    def sample(
+        self, scores: Tensor, lengths: Tensor | None = None, *, generator: torch.Generator, count: int = 1
+    ) -> Tensor:
+        """Return ``count`` exact independent samples ``[count, batch, *shape]`` from ``exp(score)/Z``."""
+        raise self._lacks(Capability.SAMPLE)
+
+    def smoothed_argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return a soft object ``[batch, *shape]``, entries in [0, 1], differentiable in ``scores``."""
+        raise self._lacks(Capability.SMOOTHED_ARGMAX)
+
+    def enumerate(self, shape: tuple[int, ...]) -> Tensor:
+        """Return every object ``[count, *shape]`` (float64) of one item; only for small sizes."""
+        raise self._lacks(Capability.ENUMERATE)
+
+    def log_count(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the natural logarithm ``[batch]`` of the number of objects (no part forbidden)."""
+        raise self._lacks(Capability.COUNT)
+
+    # ---------------------------------------------------------------- derived, the same for every structure
+
+    def score(self, scores: Tensor, parts: Tensor) -> Tensor:
+        """Return ``<scores, parts>`` ``[..., batch]``; a forbidden part that is not used counts as 0."""
+        used = torch.where(parts != 0, scores, torch.zeros_like(scores))
+        return (used * parts).flatten(start_dim=parts.dim() - scores.dim() + 1).sum(-1)
+
+    def log_prob(self, scores: Tensor, parts: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``log p(parts)`` ``[..., batch]`` under ``exp(score)/Z``."""
+        return self.score(scores, parts) - self.log_partition(scores, lengths)
+
+    def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the entropy ``[batch]`` in nats: ``log Z - <marginals, scores>``."""
+        return self.log_partition(scores, lengths) - self.score(scores, self.marginals(scores, lengths))
+
+    def kl_to_uniform(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``KL(p || uniform over all objects)`` ``[batch]`` in nats: ``log count - entropy``."""
+        return self.log_count(scores, lengths) - self.entropy(scores, lengths)
+
+    def kl(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``KL(p_scores || p_other)`` ``[batch]`` in nats, exact by marginals."""
+        marginals = self.marginals(scores, lengths)
+        return (
+            self.score(scores, marginals)
+            - self.score(other, marginals)
+            - self.log_partition(scores, lengths)
+            + self.log_partition(other, lengths)
+        )
+
+    def require(self, needed: frozenset[Capability], who: str) -> None:
+        """Raise ``IncompatibleError`` naming what is missing unless every capability in ``needed`` is there."""
+        missing = sorted(needed - self.capabilities)
+        if missing:
+            raise IncompatibleError(f"{who} needs {', '.join(missing)}, which the structure '{self.name}' cannot give")
+
+    def _lacks(self, capability: Capability) -> IncompatibleError:
+        return IncompatibleError(f"the structure '{self.name}' cannot give {capability.value}")

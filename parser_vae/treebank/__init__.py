@@ -1,0 +1,1 @@
+"""Files to sentences and back; nothing in this folder imports torch."""
