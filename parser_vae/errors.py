@@ -1,12 +1,12 @@
 """Every error the package raises on purpose.
 
-    ParserVaeError
-    ├── InputError                 what the user gave is at fault; the command line exits with 1
-    │   ├── TreebankError          a CoNLL-U file: path, line, what is wrong, what to do
-    │   ├── ConfigError            a setting: unknown key, wrong type, contradiction
-    │   ├── ModelFolderError       a model folder: missing file, wrong hash, newer format
-    │   └── InfeasibleError        scores that forbid every structure: which sentence
-    └── IncompatibleError          a method asked of a structure or problem that cannot serve it, and why
+ParserVaeError
+├── InputError                 what the user gave is at fault; the command line exits with 1
+│   ├── TreebankError          a CoNLL-U file: path, line, what is wrong, what to do
+│   ├── ConfigError            a setting: unknown key, wrong type, contradiction
+│   ├── ModelFolderError       a model folder: missing file, wrong hash, newer format
+│   └── InfeasibleError        scores that forbid every structure: which sentence
+└── IncompatibleError          a method asked of a structure or problem that cannot serve it, and why
 """
 
 from __future__ import annotations
