@@ -33,6 +33,10 @@ _LANES = 16
 _ROOT = -1
 _TOLERANCE = 1e-9
 _FRESH, _ON_PATH, _DONE = 0, 1, 2
+# Rows of the work arrays: of each node what its pick is worth and its best score under the root; its pick, its place
+# among the contracted, its state and its label; of each label the node that holds it; and the path being grown.
+_LOSS, _UNDER_ROOT = 0, 1
+_PICK, _CHILD, _SIBLING, _STATE, _LABEL, _HOLDER, _PATH = 0, 1, 2, 3, 4, 5, 6
 # "ninf" is not among the liberties given to the compiler: -inf means forbidden.
 _FAST = {"nnan", "nsz"}
 
@@ -80,35 +84,23 @@ def _is_tree(head, words, mark):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=_FAST, boundscheck=False)
-def _meld_pair(out, at, left, left_at, left_loss, right, right_at, right_loss, label, own, width):  # type: ignore[no-untyped-def]
-    """Return the maximum of row ``out``: the better of two adjusted rows, forbidden where ``label`` is ``own``."""
+def _meld(rows, out, left, left_loss, right, right_loss, label, own, width):  # type: ignore[no-untyped-def]
+    """Return the maximum of the row at ``out``: the better of two adjusted rows, forbidden where ``label`` is ``own``."""
     top = -np.inf
     for h in range(width):
-        value = max(left[left_at + h] - left_loss, right[right_at + h] - right_loss)
+        value = max(rows[left + h] - left_loss, rows[right + h] - right_loss)
         value = -np.inf if label[h] == own else value
-        out[at + h] = value
-        top = max(top, value)
-    return top
-
-
-@njit(cache=True, fastmath=_FAST, boundscheck=False)
-def _meld_more(out, at, row, row_at, loss, label, own, width):  # type: ignore[no-untyped-def]
-    """Return the maximum of row ``out`` after another adjusted row was melded into it."""
-    top = -np.inf
-    for h in range(width):
-        value = max(out[at + h], row[row_at + h] - loss)
-        value = -np.inf if label[h] == own else value
-        out[at + h] = value
+        rows[out + h] = value
         top = max(top, value)
     return top
 
 
 @njit(cache=True, boundscheck=False)
-def _find(row, at, value, width):  # type: ignore[no-untyped-def]
+def _find(rows, at, value, width):  # type: ignore[no-untyped-def]
     """Return the first position of ``value`` in a row."""
     place = np.int32(1 << 30)
     for h in range(width):
-        place = min(place, np.int32(h) if row[at + h] == value else np.int32(1 << 30))
+        place = min(place, np.int32(h) if rows[at + h] == value else np.int32(1 << 30))
     return np.int64(place)
 
 
@@ -119,146 +111,137 @@ def _relabel(label, old, new, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, boundscheck=False)
-def _load(scores, start, nodes, words, word, column):  # type: ignore[no-untyped-def]
-    """Copy the scores of every word as head of ``word`` to ``column``, whose padding is -inf already."""
-    base = start + nodes + uint64(1) + uint64(word)
+def _row_of(node, scores, start, nodes, words, rows, width, spare):  # type: ignore[no-untyped-def]
+    """Return where the row of ``node`` begins; that of a word is first gathered from its column to ``spare``."""
+    if node >= np.int64(words):
+        return uint64(node - np.int64(words)) * width
+    base = start + nodes + uint64(1) + uint64(node)
     for h in range(words):
-        column[h] = scores[base + h * nodes]
+        rows[spare + h] = scores[base + h * nodes]
+    return spare
 
 
 @njit(cache=True, boundscheck=False)
-def _contract(scores, start, nodes, words, single, best, head, rows, floats, ints, label, columns):  # type: ignore[no-untyped-def]
+def _contract(scores, start, nodes, words, single, best, head, rows, floats, ints, label):  # type: ignore[no-untyped-def]
     """Return the status after setting ``head`` (0-based, root -1) of every word to the best arborescence.
 
-    Nodes ``0 .. n-1`` are the words, ``n`` and above the contracted ones, the latter with rows in ``rows``.
+    Nodes ``0 .. n-1`` are the words, ``n`` and above the contracted ones; the latter have rows in ``rows``, whose end
+    has room for two gathered columns.
     """
     n = np.int64(words)
     one, lanes = uint64(1), uint64(_LANES)
     width = (words + lanes - one) // lanes * lanes
-    loss, root = floats[0], floats[1]  # the score of the node's pick; its best score under the root
-    pick, parent, child, sibling = ints[0], ints[1], ints[2], ints[3]
-    state, node_of, name, path = ints[4], ints[5], ints[6], ints[7]
+    spare = words * width
     for word in range(n):
-        root[word] = scores[start + one + uint64(word)]
-        loss[word] = best[word]
-        pick[word] = head[word]
-        if root[word] > loss[word] and not (single and loss[word] > -np.inf):
-            loss[word] = root[word]
-            pick[word] = _ROOT
-        elif loss[word] == -np.inf:
+        root = np.float64(scores[start + one + uint64(word)])
+        top = np.float64(best[word])
+        floats[_UNDER_ROOT, word] = root
+        if root > top and not (single and top > -np.inf):
+            floats[_LOSS, word] = root
+            ints[_PICK, word] = _ROOT
+        elif top == -np.inf:
             return INFEASIBLE
-        state[word] = _FRESH
-        node_of[word] = word
-        name[word] = word
+        else:
+            floats[_LOSS, word] = top
+            ints[_PICK, word] = head[word]
+        ints[_STATE, word] = _FRESH
+        ints[_HOLDER, word] = word
+        ints[_LABEL, word] = word
         label[word] = word
     for h in range(words, width):
         label[h] = -1
-        columns[0][h] = -np.inf
-        columns[1][h] = -np.inf
+        rows[spare + h] = -np.inf
+        rows[spare + width + h] = -np.inf
     fresh = n
     for first in range(n):
-        node = node_of[label[first]]
-        if state[node] == _DONE:
+        node = ints[_HOLDER, label[first]]
+        if ints[_STATE, node] == _DONE:
             continue
         depth = 0
         while True:
-            path[depth] = node
+            ints[_PATH, depth] = node
             depth += 1
-            state[node] = _ON_PATH
-            below = node_of[label[pick[node]]] if pick[node] != _ROOT else _ROOT
-            if below == _ROOT or state[below] == _DONE:
+            ints[_STATE, node] = _ON_PATH
+            source = ints[_PICK, node]
+            below = _ROOT if source == _ROOT else ints[_HOLDER, label[source]]
+            if below == _ROOT or ints[_STATE, below] == _DONE:
                 for step in range(depth):
-                    state[path[step]] = _DONE
+                    ints[_STATE, ints[_PATH, step]] = _DONE
                 break
-            if state[below] == _FRESH:
+            if ints[_STATE, below] == _FRESH:
                 node = below
                 continue
             # The path has closed a cycle at ``below``: contract its members to ``fresh``.
-            member = path[depth - 1]
-            own = name[member]
+            own = ints[_LABEL, node]
             step = depth - 1
-            while path[step] != below:
+            while ints[_PATH, step] != below:
                 step -= 1
-                _relabel(label, name[path[step]], own, width)
-            at = uint64(fresh - n) * width
-            depth -= 2
-            other = path[depth]
-            left, left_at = rows, uint64(max(member - n, 0)) * width
-            if member < n:
-                left, left_at = columns[0], uint64(0)
-                _load(scores, start, nodes, words, member, left)
-            right, right_at = rows, uint64(max(other - n, 0)) * width
-            if other < n:
-                right, right_at = columns[1], uint64(0)
-                _load(scores, start, nodes, words, other, right)
-            top = _meld_pair(rows, at, left, left_at, loss[member], right, right_at, loss[other], label, own, width)
-            under_root = max(root[member] - loss[member], root[other] - loss[other])
-            parent[member] = fresh
-            parent[other] = fresh
-            child[fresh] = other
-            sibling[other] = member
-            sibling[member] = -1
-            while other != below:
+                _relabel(label, ints[_LABEL, ints[_PATH, step]], own, width)
+            out = uint64(fresh - n) * width
+            row = _row_of(node, scores, start, nodes, words, rows, width, spare)
+            loss = floats[_LOSS, node]
+            under_root = floats[_UNDER_ROOT, node] - loss
+            top = -np.inf
+            ints[_SIBLING, node] = -1
+            depth -= 1
+            while node != below:
+                child = node
                 depth -= 1
-                other = path[depth]
-                right, right_at = rows, uint64(max(other - n, 0)) * width
-                if other < n:
-                    right, right_at = columns[1], uint64(0)
-                    _load(scores, start, nodes, words, other, right)
-                top = _meld_more(rows, at, right, right_at, loss[other], label, own, width)
-                under_root = max(under_root, root[other] - loss[other])
-                parent[other] = fresh
-                sibling[other] = child[fresh]
-                child[fresh] = other
-            root[fresh] = under_root
+                node = ints[_PATH, depth]
+                other = _row_of(node, scores, start, nodes, words, rows, width, spare + width)
+                other_loss = floats[_LOSS, node]
+                top = _meld(rows, out, row, loss, other, other_loss, label, own, width)
+                row, loss = out, 0.0
+                under_root = max(under_root, floats[_UNDER_ROOT, node] - other_loss)
+                ints[_SIBLING, node] = child
+            ints[_CHILD, fresh] = node
+            floats[_UNDER_ROOT, fresh] = under_root
             if under_root > top and not (single and top > -np.inf):
-                loss[fresh] = under_root
-                pick[fresh] = _ROOT
+                floats[_LOSS, fresh] = under_root
+                ints[_PICK, fresh] = _ROOT
             elif top == -np.inf:
                 return INFEASIBLE
             else:
-                loss[fresh] = top
-                pick[fresh] = _find(rows, at, top, width)
-            state[fresh] = _FRESH
-            node_of[own] = fresh
-            name[fresh] = own
+                floats[_LOSS, fresh] = top
+                ints[_PICK, fresh] = _find(rows, out, top, width)
+            ints[_HOLDER, own] = fresh
+            ints[_LABEL, fresh] = own
             node = fresh
             fresh += 1
     # Trace each entering arc down to the word it enters; the nodes it passes give up their own picks.
-    for word in range(n):
-        head[word] = pick[word]
     for node in range(fresh):
-        state[node] = _FRESH
-    for top_node in range(fresh - 1, n - 1, -1):
-        if state[top_node] == _DONE:
+        ints[_STATE, node] = _FRESH
+    for outer in range(fresh - 1, n - 1, -1):
+        if ints[_STATE, outer] == _DONE:
             continue
-        source = pick[top_node]
-        value = loss[top_node]
-        node = np.int64(top_node)
+        source = ints[_PICK, outer]
+        value = floats[_LOSS, outer]
+        node = np.int64(outer)
         while node >= n:
-            member = np.int64(child[node])
+            node = ints[_CHILD, node]
             while True:
                 if source == _ROOT:
-                    inside = root[member]
-                elif member < n:
-                    inside = np.float64(scores[start + uint64(source + 1) * nodes + one + uint64(member)])
+                    inside = floats[_UNDER_ROOT, node]
+                elif node < n:
+                    inside = np.float64(scores[start + uint64(source + 1) * nodes + one + uint64(node)])
                 else:
-                    inside = rows[uint64(member - n) * width + uint64(source)]
-                if inside - loss[member] == value or sibling[member] == -1:
+                    inside = rows[uint64(node - n) * width + uint64(source)]
+                if inside - floats[_LOSS, node] == value or ints[_SIBLING, node] == -1:
                     break
-                member = np.int64(sibling[member])
-            state[member] = _DONE
+                node = ints[_SIBLING, node]
+            ints[_STATE, node] = _DONE
             value = inside
-            node = member
-        head[node] = source
+        ints[_PICK, node] = source
     roots, kept, given_up = 0, 0.0, 0.0
     for word in range(n):
-        roots += head[word] == _ROOT
-        kept = max(kept, abs(scores[start + uint64(head[word] + 1) * nodes + one + uint64(word)]))
+        source = ints[_PICK, word]
+        head[word] = source
+        roots += source == _ROOT
+        kept = max(kept, abs(np.float64(scores[start + uint64(source + 1) * nodes + one + uint64(word)])))
     if single and roots != 1:
         return INFEASIBLE
     for node in range(n, fresh):
-        given_up = max(given_up, abs(loss[node]))
+        given_up = max(given_up, abs(floats[_LOSS, node]))
     return INEXACT if given_up * n * 2.0**-52 > _TOLERANCE * kept else OK
 
 
@@ -282,10 +265,9 @@ def _solve(scores, nodes, lengths, single, heads, status):  # type: ignore[no-un
     suspect = np.empty(size, np.int32)
     label = np.empty(size, np.int32)
     mark = np.empty(size, np.int32)
-    columns = (np.empty(size, np.float64), np.empty(size, np.float64))
-    rows = np.empty(size * size, np.float64)
+    rows = np.empty((size + lanes) * size, np.float64)
     floats = np.empty((2, 2 * size), np.float64)
-    ints = np.empty((8, 2 * size), np.int64)
+    ints = np.empty((7, 2 * size), np.int64)
     stride = uint64(nodes)
     for item in range(lengths.size):
         words = uint64(lengths[item])
@@ -312,9 +294,7 @@ def _solve(scores, nodes, lengths, single, heads, status):  # type: ignore[no-un
                 for word in range(words):
                     head[word] = mark[word]
             else:
-                verdict = _contract(
-                    scores, start, stride, words, single, best, head, rows, floats, ints, label, columns
-                )
+                verdict = _contract(scores, start, stride, words, single, best, head, rows, floats, ints, label)
         status[item] = verdict
         heads[item, 0] = 0
         for word in range(words):
