@@ -181,7 +181,7 @@ def _contract(scores, start, nodes, words, single, best, head, rows, floats, int
             row = _row_of(node, scores, start, nodes, words, rows, width, spare)
             loss = floats[_LOSS, node]
             under_root = floats[_UNDER_ROOT, node] - loss
-            top = -np.inf
+            top = np.float64(-np.inf)
             ints[_SIBLING, node] = -1
             depth -= 1
             while node != below:
