@@ -13,7 +13,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from parser_vae.structures.kernels.layout import lanes_layout, row, starts_layout, table_size
+from parser_vae.structures.kernels.layout import (
+    lanes_layout,
+    row,
+    spread_lanes,
+    spread_starts,
+    starts_layout,
+    table_size,
+)
 from parser_vae.structures.kernels.simd import REGISTER_BYTES, lanes_of, load, maximum, spread, store
 from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 
@@ -82,9 +89,9 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
         check = work[6 * elements : 6 * elements + lanes]
         group = indices[begin : begin + count]
         if layout[3] == 1:
-            _spread_lanes(scores, lengths, group, first_node, size, layout, up, down)
+            spread_lanes(scores, lengths, group, first_node, size, layout, -np.inf, up, down)
         else:
-            _spread_starts(scores[group[0]], first_node, size, layout, up, down)
+            spread_starts(scores[group[0]], first_node, size, layout, -np.inf, up, down)
         _chart(tables, up, down, size, layout, check)
         for lane in range(count):
             sentence = group[lane]
@@ -97,55 +104,6 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
                 heads[sentence],
             )  # fmt: skip
         begin += count
-
-
-@numba.njit(cache=True, nogil=True)
-def _spread_lanes(
-    scores: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, up: Any, down: Any
-) -> None:
-    """Copy the scores of a group of sentences to ``up`` (head left of dependent) and ``down``, one sentence a lane."""
-    lanes = layout[2]
-    count = len(group)
-    sizes = np.empty(lanes, np.int64)
-    sources = np.empty(lanes, np.int64)
-    for lane in range(lanes):
-        sources[lane] = group[min(lane, count - 1)]
-        sizes[lane] = lengths[sources[lane]] + 1 - first_node
-    shortest = sizes[lanes - 1]
-    for head in range(size):
-        for dependent in range(size):
-            if head == dependent:
-                continue
-            target = up if head < dependent else down
-            at = row(layout, abs(head - dependent)) + min(head, dependent) * lanes
-            if dependent + first_node == 0:
-                for lane in range(lanes):
-                    target[at + lane] = -np.inf
-            elif max(head, dependent) < shortest:
-                for lane in range(lanes):
-                    target[at + lane] = scores[sources[lane], head + first_node, dependent + first_node]
-            else:
-                for lane in range(lanes):
-                    inside = max(head, dependent) < sizes[lane]
-                    target[at + lane] = (
-                        scores[sources[lane], head + first_node, dependent + first_node] if inside else 0
-                    )
-
-
-@numba.njit(cache=True, nogil=True)
-def _spread_starts(scores: Any, first_node: Any, size: Any, layout: Any, up: Any, down: Any) -> None:
-    """Copy the scores of one sentence to ``up`` (head left of dependent) and ``down``, a row for each width."""
-    for width in range(1, size):
-        here = row(layout, width)
-        for start in range(size - width):
-            node = start + first_node
-            up[here + start] = scores[node, node + width]
-            down[here + start] = scores[node + width, node]
-        if first_node == 0:
-            down[here] = -np.inf
-        for start in range(size - width, layout[0]):
-            up[here + start] = 0
-            down[here + start] = 0
 
 
 @numba.njit(cache=True, nogil=True)
