@@ -56,18 +56,17 @@ def _k_best(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
         for width in range(1, size):
             for start in range(size - width):
                 end = start + width
-                _combine(values, origins, 2, start, end, 0, 1, start, end - 1, 1)
-                score_right = scores[sentence, start + first_node, end + first_node]
-                score_left = scores[sentence, end + first_node, start + first_node]
-                if start + first_node == 0:
-                    score_left = -np.inf
-                for rank in range(k):
-                    values[3, start, end, rank] = values[2, start, end, rank] + score_left
-                    values[2, start, end, rank] += score_right
-                    for part in range(3):
-                        origins[3, start, end, rank, part] = origins[2, start, end, rank, part]
-                _combine(values, origins, 0, start, end, 2, 0, start + 1, end, 0)
-                _combine(values, origins, 1, start, end, 1, 3, start, end - 1, 0)
+                for table, begins, ends, first, gap in ((2, 0, 1, 0, 1), (0, 2, 0, 1, 0), (1, 1, 3, 0, 0)):
+                    low, high = start + first, start + first + width
+                    _merge(
+                        values[begins, start, low:high],
+                        values[ends, low + gap : high + gap, end],
+                        low,
+                        values[table, start, end],
+                        origins[table, start, end],
+                    )
+                    if table == 2:  # what lies between the ends of an arc: add the two arcs
+                        _close(values, origins, start, end, scores[sentence], first_node)
         if with_root:
             for rank in range(k):
                 if values[0, 0, length, rank] > -np.inf:
@@ -82,23 +81,21 @@ def _k_best(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
             _merge(values[1, 0, :], values[0, :, size - 1], 0, totals[sentence], choices)
             for rank in range(k):
                 if totals[sentence, rank] > -np.inf:
-                    word, before, after = choices[rank]
+                    word, before, after = choices[rank, 0], choices[rank, 1], choices[rank, 2]
                     _trace(origins, 1, 0, word, before, 1, heads[sentence, rank])
                     _trace(origins, 0, word, size - 1, after, 1, heads[sentence, rank])
 
 
 @numba.njit(cache=True)
-def _combine(
-    values: Any, origins: Any, table: Any, start: Any, end: Any, begins: Any, ends: Any, first: Any, last: Any, gap: Any
-) -> None:
-    """Fill an item from pairs of pieces: ``begins[start, split]`` and ``ends[split + gap, end]``."""
-    _merge(
-        values[begins, start, first : last + 1],
-        values[ends, first + gap : last + gap + 1, end],
-        first,
-        values[table, start, end],
-        origins[table, start, end],
-    )
+def _close(values: Any, origins: Any, start: Any, end: Any, scores: Any, first_node: Any) -> None:
+    """Make of the derivations between two nodes, in table 2, those of the two arcs that join the nodes."""
+    score_right = scores[start + first_node, end + first_node]
+    score_left = scores[end + first_node, start + first_node] if start + first_node > 0 else -np.inf
+    for rank in range(values.shape[3]):
+        values[3, start, end, rank] = values[2, start, end, rank] + score_left
+        values[2, start, end, rank] += score_right
+        for part in range(3):
+            origins[3, start, end, rank, part] = origins[2, start, end, rank, part]
 
 
 @numba.njit(cache=True)
@@ -109,7 +106,9 @@ def _merge(before: Any, after: Any, first: Any, best: Any, origins: Any) -> None
     frontier_values = np.empty(splits + k)
     count = splits
     for split in range(splits):
-        frontier[split] = (split, 0, 0)
+        frontier[split, 0] = split
+        frontier[split, 1] = 0
+        frontier[split, 2] = 0
         frontier_values[split] = before[split, 0] + after[split, 0]
     for rank in range(k):
         chosen = 0
@@ -120,15 +119,19 @@ def _merge(before: Any, after: Any, first: Any, best: Any, origins: Any) -> None
         best[rank] = value
         if not value > -np.inf:
             break
-        split, left_rank, right_rank = frontier[chosen]
-        origins[rank] = (first + split, left_rank, right_rank)
+        split, left_rank, right_rank = frontier[chosen, 0], frontier[chosen, 1], frontier[chosen, 2]
+        origins[rank, 0] = first + split
+        origins[rank, 1] = left_rank
+        origins[rank, 2] = right_rank
         # each pair is reached one way only: first its right rank grows, then its left rank
         frontier_values[chosen] = -np.inf
         if left_rank + 1 < k:
             frontier[chosen, 1] = left_rank + 1
             frontier_values[chosen] = before[split, left_rank + 1] + after[split, right_rank]
         if left_rank == 0 and right_rank + 1 < k:
-            frontier[count] = (split, 0, right_rank + 1)
+            frontier[count, 0] = split
+            frontier[count, 1] = 0
+            frontier[count, 2] = right_rank + 1
             frontier_values[count] = before[split, 0] + after[split, right_rank + 1]
             count += 1
 
@@ -137,23 +140,31 @@ def _merge(before: Any, after: Any, first: Any, best: Any, origins: Any) -> None
 def _trace(origins: Any, table: Any, start: Any, end: Any, rank: Any, first_node: Any, heads: Any) -> None:
     """Write the heads below one derivation of an item."""
     stack = np.empty((2 * origins.shape[1] + 4, 4), np.int64)
-    stack[0] = (table, start, end, rank)
-    waiting = 1
+    waiting = _push(stack, 0, table, start, end, rank)
     while waiting > 0:
         waiting -= 1
-        table, start, end, rank = stack[waiting]
+        table, start, end, rank = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], stack[waiting, 3]
         if start == end:
             continue
-        split, before, after = origins[table, start, end, rank]
+        origin = origins[table, start, end, rank]
+        split, before, after = origin[0], origin[1], origin[2]
         if table == 0:
             heads[first_node + split] = first_node + start
-            stack[waiting] = (2, start, split, before)
-            stack[waiting + 1] = (0, split, end, after)
+            waiting = _push(stack, waiting, 2, start, split, before)
+            waiting = _push(stack, waiting, 0, split, end, after)
         elif table == 1:
             heads[first_node + split] = first_node + end
-            stack[waiting] = (1, start, split, before)
-            stack[waiting + 1] = (3, split, end, after)
+            waiting = _push(stack, waiting, 1, start, split, before)
+            waiting = _push(stack, waiting, 3, split, end, after)
         else:
-            stack[waiting] = (0, start, split, before)
-            stack[waiting + 1] = (1, split + 1, end, after)
-        waiting += 2
+            waiting = _push(stack, waiting, 0, start, split, before)
+            waiting = _push(stack, waiting, 1, split + 1, end, after)
+
+
+@numba.njit(cache=True, inline="always")
+def _push(stack: Any, waiting: Any, table: Any, start: Any, end: Any, rank: Any) -> Any:
+    stack[waiting, 0] = table
+    stack[waiting, 1] = start
+    stack[waiting, 2] = end
+    stack[waiting, 3] = rank
+    return waiting + 1

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from parser_vae.structures.kernels.eisner import NOT_A_NUMBER
+from parser_vae.structures.kernels.eisner import LEFT, NOT_A_NUMBER, OPEN_LEFT, OPEN_RIGHT, RIGHT, push
 from parser_vae.structures.kernels.inside_outside import (
     OUT_OF_RANGE,
     choose_layout,
@@ -132,14 +132,14 @@ def _trace_all(
         used = 0
         waiting = 0
         if with_root:
-            waiting = _push(stack, waiting, 0, length, 0)
+            waiting = push(stack, waiting, 0, length, RIGHT)
         else:
             for word in range(length):
                 weights[word] = _root_weight(work, elements, layout, lane, length, root, word, logs)
             word = _choose(weights, length, uniforms[draw, used], logs)
             used += 1
-            waiting = _push(stack, waiting, 0, word, 1)
-            waiting = _push(stack, waiting, word, length - 1 - word, 0)
+            waiting = push(stack, waiting, 0, word, LEFT)
+            waiting = push(stack, waiting, word, length - 1 - word, RIGHT)
         first_node = 0 if with_root else 1
         while waiting > 0:
             waiting -= 1
@@ -148,9 +148,9 @@ def _trace_all(
                 continue
             # table of the piece that begins here, table of the piece that ends there, the first split, the gap
             begins, ends, first, gap = 0, elements, 0, 1
-            if kind == 0:
+            if kind == RIGHT:
                 begins, ends, first, gap = 2 * elements, 0, 1, 0
-            elif kind == 1:
+            elif kind == LEFT:
                 begins, ends, first, gap = elements, 3 * elements, 0, 0
             for choice in range(width):
                 split = choice + first
@@ -159,25 +159,17 @@ def _trace_all(
                 weights[choice] = before + after if logs else before * after
             split = first + _choose(weights, width, uniforms[draw, used], logs)
             used += 1
-            if kind == 0:
+            if kind == RIGHT:
                 heads[draw, first_node + start + split] = first_node + start
-                waiting = _push(stack, waiting, start, split, 2)
-                waiting = _push(stack, waiting, start + split, width - split, 0)
-            elif kind == 1:
+                waiting = push(stack, waiting, start, split, OPEN_RIGHT)
+                waiting = push(stack, waiting, start + split, width - split, RIGHT)
+            elif kind == LEFT:
                 heads[draw, first_node + start + split] = first_node + start + width
-                waiting = _push(stack, waiting, start, split, 1)
-                waiting = _push(stack, waiting, start + split, width - split, 2)
+                waiting = push(stack, waiting, start, split, LEFT)
+                waiting = push(stack, waiting, start + split, width - split, OPEN_LEFT)
             else:
-                waiting = _push(stack, waiting, start, split, 0)
-                waiting = _push(stack, waiting, start + split + 1, width - 1 - split, 1)
-
-
-@numba.njit(cache=True)
-def _push(stack: Any, waiting: Any, start: Any, width: Any, kind: Any) -> Any:
-    stack[waiting, 0] = start
-    stack[waiting, 1] = width
-    stack[waiting, 2] = kind
-    return waiting + 1
+                waiting = push(stack, waiting, start, split, RIGHT)
+                waiting = push(stack, waiting, start + split + 1, width - 1 - split, LEFT)
 
 
 @numba.njit(cache=True)

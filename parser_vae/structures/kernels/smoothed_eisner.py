@@ -89,9 +89,9 @@ def _smoothed(scores: Any, gradient: Any, lengths: Any, indices: Any, with_root:
         elements = row(layout, size) + 4 * lanes
         group = indices[begin : begin + count]
         work[: _TABLES * elements] = 0  # weights start at 0, and what lies past a row's end must be finite
-        _read(scores, lengths, group, first_node, size, layout, work, elements, 2)
+        _read(scores, lengths, group, first_node, size, layout, work, elements, 2 * elements)
         if gradient is not None:
-            _read(gradient, lengths, group, first_node, size, layout, work, elements, 17)
+            _read(gradient, lengths, group, first_node, size, layout, work, elements, 17 * elements)
         _sweep_up(work, elements, size, layout, gradient)
         for lane in range(count):
             sentence = group[lane]
@@ -118,9 +118,9 @@ def _smoothed(scores: Any, gradient: Any, lengths: Any, indices: Any, with_root:
 def _read(
     parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, work: Any, elements: Any, table: Any
 ) -> None:
-    """Copy the arcs of a group to ``table`` (head on the left) and the next one (head on the right)."""
-    up = work[table * elements : (table + 1) * elements]
-    down = work[(table + 1) * elements : (table + 2) * elements]
+    """Copy the arcs of a group to the table at ``table`` (head on the left) and the next one (head on the right)."""
+    up = work[table : table + elements]
+    down = work[table + elements : table + 2 * elements]
     if layout[3] == 1:
         spread_lanes(parts, lengths, group, first_node, size, layout, 0.0, up, down)
     else:
