@@ -90,6 +90,21 @@ def spanning_scores(scores: np.ndarray, trees: np.ndarray) -> np.ndarray:
     return scores.astype(np.float64)[:, trees[:, 1:], dependents].sum(-1)
 
 
+def spanning_laplacian(scores: torch.Tensor, single_root: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """log Z and its gradient by the determinant of Koo et al. (2007), for full sentences in float64."""
+    leaf = scores.detach().double().requires_grad_()
+    weights = leaf[:, 1:, 1:].exp() * (1 - torch.eye(leaf.shape[1] - 1, dtype=leaf.dtype))
+    root = leaf[:, 0, 1:].exp()
+    laplacian = torch.diag_embed(weights.sum(1)) - weights
+    if single_root:
+        laplacian = torch.cat([root[:, None], laplacian[:, 1:]], 1)
+    else:
+        laplacian = laplacian + torch.diag_embed(root)
+    log_z = torch.linalg.slogdet(laplacian).logabsdet
+    (gradient,) = torch.autograd.grad(log_z.sum(), leaf)
+    return log_z.detach(), gradient
+
+
 def padded_trees(words: int, full: int, single_root: bool, projective: bool) -> Tensor:
     """Every tree over ``words`` words as 0/1 arcs ``[count, full + 1, full + 1]`` (float64)."""
     if projective:
@@ -127,3 +142,20 @@ def subset_objects(parts: int, full: int, k: int) -> Tensor:
     """Every vector with ``k`` ones among the first ``parts`` of ``full`` parts."""
     every = binary_objects(parts, full)
     return every[every.sum(-1) == k]
+
+
+# ---------------------------------------------------------------- undirected trees of a complete graph
+
+
+def undirected_trees(vertices: int, full: int) -> Tensor:
+    """Every spanning tree over the first ``vertices`` of ``full`` vertices, as edges in the order (0,1), (0,2), .."""
+    edges = [(i, j) for i in range(full) for j in range(i + 1, full)]
+    inside = [edge for edge in edges if edge[1] < vertices]
+    rows = []
+    for chosen in itertools.combinations(inside, vertices - 1):
+        group = list(range(vertices))
+        for first, second in chosen:
+            group = [group[second] if label == group[first] else label for label in group]
+        if len(set(group)) == 1:
+            rows.append([float(edge in chosen) for edge in edges])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(edges))
