@@ -98,7 +98,7 @@ def _shared(left: Any, right: Any, count: Any) -> Any:
     return total
 
 
-@numba.njit(cache=True, boundscheck=False, inline="always")
+@numba.njit(cache=True, boundscheck=False)
 def _append(state: State, item: int, scores: Any) -> bool:
     """Return whether the object in the first free row joins the set; not if it depends affinely on those there."""
     objects, inverse, by_score, by_one, weights = state[:5]

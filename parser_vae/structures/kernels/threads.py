@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 _local = threading.local()
-_CHUNKS_PER_THREAD = 4
 _SHARES_PER_THREAD = 4
 _WORTHWHILE = 200_000.0
+_PARTS_PER_THREAD = 4
 
 
 def workspace(dtype: Any, elements: int) -> NDArray[Any]:
@@ -39,12 +39,12 @@ def workspace(dtype: Any, elements: int) -> NDArray[Any]:
 def run_over_sentences(
     kernel: Callable[[NDArray[np.int64]], None], lengths: NDArray[np.int64], lanes: int, threads: int
 ) -> None:
-    """Call ``kernel(indices)`` on parts of the batch that together cover it, longest sentences first.
+    """Call ``kernel(indices)`` on parts of the batch that together cover it.
 
     Args:
         kernel: Handles the sentences of the given indices; their lengths descend.
         lengths: Words of each sentence ``[batch]``.
-        lanes: Sentences a kernel handles at once; parts are multiples of it.
+        lanes: Sentences a kernel handles at once; these stay in one part.
         threads: At most so many parts run at a time.
     """
     order = np.argsort(-lengths, kind="stable")
@@ -52,30 +52,32 @@ def run_over_sentences(
     if threads <= 1 or groups <= 1:
         kernel(order)
         return
-    size = -(-groups // min(groups, threads * _CHUNKS_PER_THREAD)) * lanes
-    parts = [order[begin : begin + size] for begin in range(0, len(order), size)]
-    for _ in _pool(threads).map(kernel, parts):
+    parts = min(groups, threads * _PARTS_PER_THREAD)
+    part_of = np.arange(len(order)) // lanes % parts  # in turns, so that every part has its share of long sentences
+    for _ in _pool(threads).map(kernel, [order[part_of == part] for part in range(parts)]):
         pass
 
 
-def for_each_share(kernel: Callable[[int, int], None], costs: NDArray[np.float64]) -> None:
-    """Return once ``kernel(first, last)`` has run on slices that cover the batch, split to equal shares of the cost.
+def for_each_share(kernel: Callable[[int, int], bool], batch: int, costs: Callable[[], NDArray[np.float64]]) -> bool:
+    """Return whether ``kernel(first, last)`` was true on all of the slices of equal cost that cover the batch.
 
     Args:
         kernel: Handles items ``first .. last - 1``; must release the interpreter lock to gain anything.
+        batch: Number of items.
         costs: Estimated nanoseconds of each item ``[batch]``; a batch not worth a thread runs on the caller's.
     """
     threads = torch.get_num_threads()
-    total = float(costs.sum())
-    if threads == 1 or len(costs) < 2 or total < _WORTHWHILE:
-        kernel(0, len(costs))
-        return
+    if threads == 1 or batch < 2:
+        return kernel(0, batch)
+    total = np.cumsum(costs())
+    if total[-1] < _WORTHWHILE:
+        return kernel(0, batch)
     shares = threads * _SHARES_PER_THREAD
-    cuts = np.searchsorted(np.cumsum(costs), total * np.arange(1, shares) / shares)
-    bounds = np.unique(np.concatenate([[0], cuts, [len(costs)]])).tolist()
+    cuts = np.searchsorted(total, total[-1] * np.arange(1, shares) / shares)
+    bounds = np.unique(np.concatenate([[0], cuts, [batch]])).tolist()
     work = [_pool(threads).submit(kernel, first, last) for first, last in itertools.pairwise(bounds)]
-    for share in work:
-        share.result()
+    results = [share.result() for share in work]
+    return all(results)
 
 
 @lru_cache(maxsize=4)
