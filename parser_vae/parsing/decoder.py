@@ -107,6 +107,26 @@ class Decoder(nn.Module):
         dependents = padded[:, here, :steps].tril(shift - 1)
         return heads, dependents
 
+    def losses_at(
+        self, context: DecoderContext, trees: Tensor, member: Tensor, sentence: Tensor, step: Tensor
+    ) -> Tensor:
+        """Return ``-log p`` ``[rows]`` at chosen steps of chosen 0/1 trees ``[members, batch, head, dependent]``."""
+        nodes = trees.shape[-1]
+        shift = 1 if self.settings.alignment == "aligned" else 0
+        word = step + shift
+        sender = torch.arange(nodes, device=step.device)
+        visible = (sender < word[:, None]) & (word < nodes)[:, None]
+        inside = word.clamp(max=nodes - 1)
+        heads = (trees[member, sentence, :, inside] & visible).to(context.own.dtype)
+        dependents = (trees[member, sentence, inside, :] & visible).to(context.own.dtype)
+        senders = context.own.shape[1]
+        mixed = torch.tanh(
+            context.own[sentence, step]
+            + torch.bmm(heads[:, None, :senders], context.from_head[sentence, : heads.shape[1]]).squeeze(1)
+            + torch.bmm(dependents[:, None, :senders], context.from_dependent[sentence, : heads.shape[1]]).squeeze(1)
+        )
+        return nn.functional.cross_entropy(self.output(mixed), context.targets[sentence, step], reduction="none")
+
     def reconstruction(self, context: DecoderContext, arcs: Tensor) -> Tensor:
         """Return ``-log p(words | arcs)`` ``[batch]`` in nats per step, differentiable in soft ``arcs``."""
         losses = self.step_losses(context, arcs)

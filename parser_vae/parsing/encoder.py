@@ -120,8 +120,7 @@ class MlpArcScorer(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[batch, head, dependent]`` of states ``[batch, L, inputs]``."""
         head, dependent = self.head(states) + self.bias, self.dependent(states)
-        scores: Tensor = self.output(torch.tanh(head[:, :, None] + dependent[:, None])).squeeze(-1)
-        return scores
+        return self.output(torch.tanh(head[:, :, None] + dependent[:, None])).squeeze(-1)
 
 
 class BiaffineArcScorer(nn.Module):
@@ -197,8 +196,7 @@ class LabelScorer(nn.Module):
             return scores
         size, labels, _ = self.bilinear.shape
         bent = (chosen @ self.bilinear.reshape(size, -1)).unflatten(-1, (labels, size))
-        scores = self.output(torch.cat([chosen, dependent], -1)) + (bent * dependent[..., None, :]).sum(-1)
-        return scores
+        return self.output(torch.cat([chosen, dependent], -1)) + (bent * dependent[..., None, :]).sum(-1)
 
 
 class Encoder(nn.Module):
@@ -222,8 +220,7 @@ class Encoder(nn.Module):
 
     def states(self, batch: Batch) -> list[Tensor]:
         """Return the BiLSTM states ``[batch, L, 2 * hidden]`` of each layer."""
-        layers: list[Tensor] = self.lstm(self.dropout(self.embedding(batch)), batch.lengths + 1)
-        return layers
+        return self.lstm(self.dropout(self.embedding(batch)), batch.lengths + 1)
 
     def arc_scores(self, states: Tensor) -> Tensor:
         """Return ``arc_scores [batch, head, dependent]`` of the top layer's states; column 0 is never read."""
@@ -233,12 +230,10 @@ class Encoder(nn.Module):
 
     def label_scores(self, states: Tensor, heads: Tensor) -> Tensor:
         """Return relation scores ``[batch, L, relation]`` of the top layer's states, given heads ``[batch, L]``."""
-        scores: Tensor = self.labels(self.dropout(states), heads)
-        return scores
+        return self.labels(self.dropout(states), heads)
 
     def tag_scores(self, layers: list[Tensor]) -> Tensor:
         """Return UPOS scores ``[batch, L, tag]`` from the first layer's states."""
         if self.tags is None:
             raise ValueError("this encoder was built without the tagging task")
-        scores: Tensor = self.tags(self.dropout(layers[0]))
-        return scores
+        return self.tags(self.dropout(layers[0]))

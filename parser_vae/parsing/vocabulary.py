@@ -1,4 +1,4 @@
-"""Strings to indices: words, characters, tags and relations, counted on the source (and extended by raw target text)."""
+"""Strings to indices: words, characters, tags and relations of the source, words of raw target text."""
 
 from __future__ import annotations
 
