@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -54,29 +55,37 @@ class Lines:
 
 
 class Terminal:
-    """A live bar with the time left, and each event as a line above it."""
+    """A live bar for each step in progress, with the time left, and each event as a line above them."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
         self._console = Console(file=stream, highlight=False)
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=self._console, transient=True, refresh_per_second=5)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Print the event; a bar in progress stays below it."""
+        """Print the event; the bars stay below it."""
         self._console.print(describe(kind, fields), markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, total: int | None, description: str) -> Iterator[Advance]:
-        """Yield a function that moves the bar."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        text = TextColumn("{task.description}", markup=False)
-        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Bars(*columns, console=self._console, transient=True, refresh_per_second=5) as bars:
-            task = bars.add_task(description, total=total)
-            yield lambda count: bars.advance(task, count)
+        """Yield a function that moves the step's bar."""
+        if not self._bars.tasks:
+            self._bars.start()
+        task = self._bars.add_task(description, total=total)
+        try:
+            yield lambda count: self._bars.advance(task, count)
+        finally:
+            self._bars.remove_task(task)
+            if not self._bars.tasks:
+                self._bars.stop()
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"

@@ -204,7 +204,7 @@ def _explain(
     where = source or (str(toml) if toml is not None else COMMAND_LINE)
     kind = failure["type"]
     if kind == "extra_forbidden":
-        what = f"unknown key {key}; {_nearest(key, known_keys(model))}"
+        what = f"unknown key {key}; {nearest_key(key, known_keys(model))}"
     elif kind == "missing":
         needed = [other for other in _required_keys(model) if f"{other}.".startswith(f"{key}.")] or [key]
         what = f"{', '.join(needed)} missing; give the flag, --set {needed[0]}=..., or the key in a --config file"
@@ -218,8 +218,8 @@ def _explain(
     return f"{where}: {what}" + (f" (and {more} more)" if more else "")
 
 
-def _nearest(key: str, known: Sequence[str]) -> str:
-    """Return a hint: the nearest known key, by its full name or by its last part, else those of the same section."""
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """Return a hint for an unknown key: the nearest known one, by its whole name or its last part, or its siblings."""
     section, _, name = key.rpartition(".")
     siblings = [other for other in known if other.rpartition(".")[0] == section]
     candidates = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
