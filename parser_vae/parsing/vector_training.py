@@ -1,7 +1,7 @@
 """Train word vectors with fastText on raw text or on the words of treebanks.
 
-fastText runs in a process of its own: it holds Python's lock while it trains, so in this process nothing could show
-progress or stop on Ctrl-C, and it writes to the terminal by itself.
+fastText runs in a process of its own: it holds Python's lock while it trains, so in this process nothing else could run
+and Ctrl-C would wait for the end, and it writes to the terminal by itself.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,6 @@ import fasttext, json, sys
 settings = json.load(sys.stdin)
 fasttext.train_unsupervised(**settings["arguments"]).save_model(settings["out"])
 """
-_PROGRESS = re.compile(rb"Progress:\s*([0-9.]+)%")
 # Hash buckets of character n-grams. fastText's two million make a file of 800 MB whatever the text; texts of a few
 # million words have a few hundred thousand n-grams, and sharing buckets cost nothing measurable (docs/word-vectors.md).
 _BUCKETS = 200_000
@@ -63,7 +61,6 @@ def train_vectors(
     window: int = 2,
     min_count: int = 2,
     threads: int = 1,
-    on_progress: Callable[[float], None] | None = None,
 ) -> VectorsReport:
     """What was trained, after writing skipgram vectors with subwords (Bojanowski et al., 2017) to ``out``.
 
@@ -77,7 +74,6 @@ def train_vectors(
         window: Words of context on either side; small windows suit syntax.
         min_count: Words seen less often get no row of their own.
         threads: Of fastText.
-        on_progress: Called with the share done, 0 to 1, some times a second.
 
     Raises:
         InputError: A text is missing, empty or not UTF-8, no word reaches ``min_count``, a number is out of range,
@@ -103,9 +99,9 @@ def train_vectors(
         sentences, tokens = _gather(texts, corpus)
         arguments = {
             "input": str(corpus), "model": "skipgram", "dim": dimension, "epoch": epochs, "ws": window,
-            "minCount": min_count, "bucket": _BUCKETS, "thread": threads, "verbose": 2,
+            "minCount": min_count, "bucket": _BUCKETS, "thread": threads, "verbose": 0,
         }  # fmt: skip
-        _run_fasttext({"arguments": arguments, "out": str(model_path)}, on_progress)
+        _run_fasttext({"arguments": arguments, "out": str(model_path)})
         model = FastTextModel(model_path)
         finished = model_path
         if out.suffix != ".bin":
@@ -147,26 +143,17 @@ def _sentences(path: Path) -> Iterator[list[str]]:
             raise InputError(f"{path}: not a complete gzip file; fetch it again, or drop .gz from its name") from error
 
 
-def _run_fasttext(settings: dict[str, object], on_progress: Callable[[float], None] | None) -> None:
-    """Nothing; trains in a child process, whose messages are read for progress and for the reason of a failure."""
-    command = [sys.executable, "-P", "-c", _TRAIN]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0
-    ) as child:
-        assert child.stdin is not None and child.stderr is not None  # both are pipes
-        messages = b""
-        try:
-            child.stdin.write(json.dumps(settings).encode())
-            child.stdin.close()
-            while chunk := child.stderr.read(4096):
-                messages = (messages + chunk)[-4096:]
-                if on_progress is not None and (shares := _PROGRESS.findall(messages)):
-                    on_progress(min(float(shares[-1]) / 100, 1.0))
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode != 0:
-        lines = messages.decode("utf-8", errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
+def _run_fasttext(settings: dict[str, object]) -> None:
+    """Nothing; trains in a child process, whose messages are kept back but for the reason of a failure."""
+    finished = subprocess.run(
+        [sys.executable, "-P", "-c", _TRAIN],
+        input=json.dumps(settings),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if finished.returncode != 0:
+        lines = finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"]
         raise InputError(f"fastText could not train word vectors: {lines[-1].strip()}")
 
 
