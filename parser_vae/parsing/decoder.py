@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.vectors: Tensor | None
-        self.register_buffer("vectors", vectors)
+        self.register_buffer("vectors", vectors, persistent=False)
         size = settings.hidden
         if vectors is None:
             self.words = nn.Embedding(len(vocabulary.words), size)
