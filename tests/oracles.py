@@ -62,3 +62,32 @@ def _projective_tables(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             right[i, j] = max(open_right[i, k] + right[k, j] for k in range(i + 1, j + 1))
             left[i, j] = max(left[i, k] + open_left[k, j] for k in range(i, j))
     return right, left
+
+
+# ---------------------------------------------------------------- spanning trees, directed and undirected
+
+from functools import cache
+
+import numpy as np
+
+
+@cache
+def spanning_trees(words: int, single_root: bool) -> np.ndarray:
+    """Every head vector ``[count, words + 1]`` of a sentence, by trying them all."""
+    trees = []
+    for heads in itertools.product(*([h for h in range(words + 1) if h != d] for d in range(1, words + 1))):
+        roots = heads.count(0)
+        if roots == 0 or (single_root and roots > 1):
+            continue
+        reached = {0}
+        for _ in range(words):
+            reached |= {d for d, h in enumerate(heads, 1) if h in reached}
+        if len(reached) == words + 1:
+            trees.append((0, *heads))
+    return np.array(trees, dtype=np.int64).reshape(-1, words + 1)
+
+
+def spanning_scores(scores: np.ndarray, trees: np.ndarray) -> np.ndarray:
+    """Scores ``[batch, count]`` (float64) of every tree ``[count, words + 1]`` under ``scores [batch, head, dep]``."""
+    dependents = np.arange(1, trees.shape[1])
+    return scores.astype(np.float64)[:, trees[:, 1:], dependents].sum(-1)

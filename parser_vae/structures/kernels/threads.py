@@ -6,17 +6,25 @@ fork and may be entered from several threads at once.
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+_PARTS_PER_THREAD = 4
+_WORTHWHILE = 200_000.0  # nanoseconds below which a batch stays on the caller's thread
+
 _local = threading.local()
-_CHUNKS_PER_THREAD = 4
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+# The threads of a pool do not exist in a forked child, which would wait for them for ever.
+os.register_at_fork(after_in_child=_pools.clear)
 
 
 def workspace(dtype: Any, elements: int) -> NDArray[Any]:
@@ -47,12 +55,33 @@ def run_over_sentences(
     if threads <= 1 or groups <= 1:
         kernel(order)
         return
-    size = -(-groups // min(groups, threads * _CHUNKS_PER_THREAD)) * lanes
+    size = -(-groups // min(groups, threads * _PARTS_PER_THREAD)) * lanes
     parts = [order[begin : begin + size] for begin in range(0, len(order), size)]
     for _ in _pool(threads).map(kernel, parts):
         pass
 
 
-@lru_cache(maxsize=4)
+def for_each_share(kernel: Callable[[int, int], None], costs: NDArray[np.float64]) -> None:
+    """Return once ``kernel(first, last)`` has run on slices that cover the batch, split to equal shares of the cost.
+
+    Args:
+        kernel: Handles items ``first .. last - 1``; must release the interpreter lock to gain anything.
+        costs: Estimated nanoseconds of each item ``[batch]``; a batch not worth a thread runs on the caller's.
+    """
+    threads = torch.get_num_threads()
+    total = float(costs.sum())
+    if threads == 1 or len(costs) < 2 or total < _WORTHWHILE:
+        kernel(0, len(costs))
+        return
+    shares = threads * _PARTS_PER_THREAD
+    cuts = np.searchsorted(np.cumsum(costs), total * np.arange(1, shares) / shares)
+    bounds = np.unique(np.concatenate([[0], cuts, [len(costs)]])).tolist()
+    work = [_pool(threads).submit(kernel, first, last) for first, last in itertools.pairwise(bounds)]
+    for share in work:
+        share.result()
+
+
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="structures")
+    if threads not in _pools:
+        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="structures")
+    return _pools[threads]
