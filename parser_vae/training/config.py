@@ -224,7 +224,7 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
     siblings = [other for other in known if other.rpartition(".")[0] == section]
     candidates = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
     candidates += [other for other in known if other.rpartition(".")[2] == name]
-    candidates += difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    candidates += difflib.get_close_matches(key, [other for other in known if other != section], n=1, cutoff=0.6)
     if candidates:
         return f"did you mean {candidates[0]}?"
     place = f"in {section}" if section and siblings else "at the top level"
