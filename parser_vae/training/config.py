@@ -221,14 +221,14 @@ def _explain(
 def nearest_key(key: str, known: Sequence[str]) -> str:
     """Return a hint for an unknown key: the nearest known one, by its whole name or its last part, or its siblings."""
     section, _, name = key.rpartition(".")
-    siblings = [other for other in known if other.rpartition(".")[0] == section]
-    candidates = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    candidates = [siblings[near] for near in difflib.get_close_matches(name, siblings, n=1)]
     candidates += [other for other in known if other.rpartition(".")[2] == name]
-    candidates += difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    candidates += difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     if candidates:
         return f"did you mean {candidates[0]}?"
     place = f"in {section}" if section and siblings else "at the top level"
-    return f"known {place}: {', '.join(siblings or [other for other in known if '.' not in other])}"
+    return f"known {place}: {', '.join(siblings.values() or [other for other in known if '.' not in other])}"
 
 
 def _show(value: object) -> str:
