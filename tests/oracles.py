@@ -1,6 +1,7 @@
 """Slow, obvious twins of the compiled kernels: enumeration and textbook recursions the tests compare against."""
 
 import itertools
+from functools import cache
 
 import numpy as np
 import torch
@@ -65,10 +66,6 @@ def _projective_tables(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 # ---------------------------------------------------------------- spanning trees, directed and undirected
-
-from functools import cache
-
-import numpy as np
 
 
 @cache

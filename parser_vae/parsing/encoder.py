@@ -12,7 +12,6 @@ from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.layers import BidirectionalLSTM, SharedDropout, uniform_
 from parser_vae.parsing.vocabulary import UNKNOWN, NumberNormalisation, Vocabulary
 
-
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # Kiperwasser and Goldberg (2016) as Berliner et al. (2022) use it: no tags, no characters, vectors frozen

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from parser_vae.errors import ModelFolderError
 from parser_vae.parsing.decoder import DecoderSettings
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import ParserModel
-from parser_vae.parsing.vocabulary import Vocabulary
+from parser_vae.parsing.vocabulary import UNKNOWN, Vocabulary
 
 
 def model_tensors(model: ParserModel) -> dict[str, Tensor]:
@@ -60,3 +61,34 @@ def restore(tensors: Mapping[str, Tensor], manifest: Mapping[str, Any], folder: 
             f"{folder}: does not fit together ({str(error).splitlines()[0]}); train the model again"
         ) from None
     return model
+
+
+def extend_with_target(model: ParserModel, sentences: Sequence[Sequence[str]]) -> ParserModel:
+    """Return a copy of the model that also knows the words of raw target sentences.
+
+    A new word starts with the unknown word's embedding, so scores do not change. In the language model the new classes
+    share the probability of "every other word" evenly, so that no other word's probability changes.
+    """
+    vocabulary = model.vocabulary.extend(sentences)
+    extended = ParserModel(
+        model.encoder.settings,
+        model.decoder.settings,
+        vocabulary,
+        model.vector_words,
+        model.encoder.embedding.vectors,
+        model.family,
+    )
+    weights = dict(model.state_dict())
+    name = "encoder.embedding.words.weight"
+    new = len(vocabulary.words) - len(model.vocabulary.words)
+    weights[name] = torch.cat([weights[name], weights[name][UNKNOWN].expand(new, -1)])
+    if "decoder.words.weight" in weights:
+        name = "decoder.words.weight"
+        weights[name] = torch.cat([weights[name], weights[name][UNKNOWN].expand(new, -1)])
+    new = len(vocabulary.decoder_words) - len(model.vocabulary.decoder_words)
+    weight, bias = weights["decoder.output.weight"], weights["decoder.output.bias"].clone()
+    bias[UNKNOWN] -= math.log(new + 1)
+    weights["decoder.output.weight"] = torch.cat([weight, weight[UNKNOWN].expand(new, -1)])
+    weights["decoder.output.bias"] = torch.cat([bias, bias[UNKNOWN].expand(new)])
+    extended.load_state_dict(weights)
+    return extended

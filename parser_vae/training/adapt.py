@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from parser_vae.errors import ConfigError, InputError
+from parser_vae.errors import ConfigError
 from parser_vae.evaluation.domain import DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.methods import METHODS, Method, NaturalEvolution
 from parser_vae.parser import Parser
 from parser_vae.parsing.batches import Batch, shuffled_batches
-from parser_vae.parsing.model import TREE_FAMILIES, ParserModel
+from parser_vae.parsing.model import TREE_FAMILIES
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card

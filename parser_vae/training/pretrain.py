@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from parser_vae.errors import InputError
-from parser_vae.parsing.embeddings import Coverage, coverage, load_vectors
 from parser_vae.parsing.batches import shuffled_batches
+from parser_vae.parsing.embeddings import Coverage, coverage, frequent_words, load_vectors
 from parser_vae.parsing.model import ParserModel, supervised_losses
 from parser_vae.parsing.storage import model_manifest, model_tensors
 from parser_vae.parsing.vocabulary import Vocabulary
@@ -127,11 +127,11 @@ def source_sentences(train: Path, dev: Path | None) -> tuple[Sequence[Sentence],
 
 
 def _vectors(settings: PretrainSettings, train: Sequence[Sentence]) -> tuple[list[str], Tensor, Coverage]:
-    """Return words, standardised vectors and the coverage of the source, for its words and the vectors' frequent ones."""
+    """Return words, standardised vectors and source coverage: the source's words and the frequent ones of the file."""
     path = settings.data.vectors
     assert path is not None
-    forms = dict.fromkeys(form for sentence in train for form in sentence.forms)
-    loaded = load_vectors(path, list(forms), most_frequent=settings.data.vector_words)
+    forms = (form for sentence in train for form in sentence.forms)
+    loaded = load_vectors(path, [*forms, *frequent_words(path, settings.data.vector_words)])
     found = loaded.found
     words = [word for word, there in zip(loaded.words, found.tolist(), strict=True) if there]
     if not words:
