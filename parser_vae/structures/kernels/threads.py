@@ -1,4 +1,4 @@
-"""Run a compiled kernel over the sentences of a batch, on as many threads as were asked for.
+"""Run a compiled kernel over a batch on several threads.
 
 Kernels release the interpreter lock, so plain threads do; unlike numba's own they cost no compile time, survive a
 fork and may be entered from several threads at once.
@@ -11,20 +11,17 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_PARTS_PER_THREAD = 4
-_WORTHWHILE = 200_000.0  # nanoseconds below which a batch stays on the caller's thread
-
 _local = threading.local()
-_pools: dict[int, ThreadPoolExecutor] = {}
-
-# The threads of a pool do not exist in a forked child, which would wait for them for ever.
-os.register_at_fork(after_in_child=_pools.clear)
+_CHUNKS_PER_THREAD = 4
+_SHARES_PER_THREAD = 4
+_WORTHWHILE = 200_000.0
 
 
 def workspace(dtype: Any, elements: int) -> NDArray[Any]:
@@ -55,7 +52,7 @@ def run_over_sentences(
     if threads <= 1 or groups <= 1:
         kernel(order)
         return
-    size = -(-groups // min(groups, threads * _PARTS_PER_THREAD)) * lanes
+    size = -(-groups // min(groups, threads * _CHUNKS_PER_THREAD)) * lanes
     parts = [order[begin : begin + size] for begin in range(0, len(order), size)]
     for _ in _pool(threads).map(kernel, parts):
         pass
@@ -73,7 +70,7 @@ def for_each_share(kernel: Callable[[int, int], None], costs: NDArray[np.float64
     if threads == 1 or len(costs) < 2 or total < _WORTHWHILE:
         kernel(0, len(costs))
         return
-    shares = threads * _PARTS_PER_THREAD
+    shares = threads * _SHARES_PER_THREAD
     cuts = np.searchsorted(np.cumsum(costs), total * np.arange(1, shares) / shares)
     bounds = np.unique(np.concatenate([[0], cuts, [len(costs)]])).tolist()
     work = [_pool(threads).submit(kernel, first, last) for first, last in itertools.pairwise(bounds)]
@@ -81,7 +78,10 @@ def for_each_share(kernel: Callable[[int, int], None], costs: NDArray[np.float64
         share.result()
 
 
+@lru_cache(maxsize=4)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    if threads not in _pools:
-        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="structures")
-    return _pools[threads]
+    return ThreadPoolExecutor(threads, thread_name_prefix="structures")
+
+
+# The threads of a pool do not exist in a forked child, which would wait for them for ever.
+os.register_at_fork(after_in_child=_pool.cache_clear)
