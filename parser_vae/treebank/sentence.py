@@ -145,10 +145,11 @@ class Sentence:
     def words(self) -> tuple[Word, ...]:
         """Return the syntactic words with all ten columns."""
         rows = [row for row in self._rows if row[0].isdigit()]
-        return tuple(
-            Word(position, *row[1:6], head, *row[7:])
-            for position, (row, head) in enumerate(zip(rows, self.heads, strict=True), start=1)
-        )
+        words = []
+        for position, (row, head) in enumerate(zip(rows, self.heads, strict=True), start=1):
+            _, form, lemma, upos, xpos, feats, _, deprel, deps, misc = row
+            words.append(Word(position, form, lemma, upos, xpos, feats, head, deprel, deps, misc))
+        return tuple(words)
 
     @property
     def multiword_tokens(self) -> tuple[MultiwordToken, ...]:

@@ -1,0 +1,245 @@
+"""CoNLL-U files read and written: one line of message for what is wrong, and not a byte changed in what is right.
+
+A file is cut at its blank lines into blocks; each becomes a ``Sentence`` or, if it is not well formed, a ``Malformed``.
+Joining the text of the blocks gives the file back. The quick checks of ``_columns`` accept most sentences; the others
+go through ``diagnosis``, which has the last word.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from parser_vae.errors import TreebankError
+from parser_vae.treebank.checks import is_tree
+from parser_vae.treebank.diagnosis import LONGEST_LINE, diagnose, id_problems, parse_number
+from parser_vae.treebank.sentence import COLUMNS, Sentence
+
+_BLANK_LINES = re.compile(r"\n\r?\n(?:\r?\n)*")
+_LEADING_BLANK_LINES = re.compile(r"(?:\r?\n)*")
+_GZIP_MAGIC = b"\x1f\x8b"
+_WORD_IDS = tuple(str(number) for number in range(1, 1001))
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A block that is not well formed: its raw text, written through unchanged, and all that is wrong with it."""
+
+    source: str
+    path: str
+    line: int
+    errors: tuple[TreebankError, ...]
+
+    @property
+    def error(self) -> TreebankError:
+        """Return the first problem."""
+        return self.errors[0]
+
+    def to_conllu(self) -> str:
+        """Return the raw text of the block."""
+        return self.source
+
+
+@dataclass(frozen=True)
+class Treebank:
+    """The blocks of a file in order; the texts of all blocks, joined, are the text of the file."""
+
+    path: str
+    blocks: tuple[Sentence | Malformed, ...]
+
+    @cached_property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """Return the well-formed sentences."""
+        return tuple(block for block in self.blocks if isinstance(block, Sentence))
+
+    @cached_property
+    def malformed(self) -> tuple[Malformed, ...]:
+        """Return the blocks that were skipped."""
+        return tuple(block for block in self.blocks if isinstance(block, Malformed))
+
+
+class _HeadNumbers(dict[str, int | None]):
+    """HEAD as written to HEAD as a number; a table, since the same few numbers make up the whole column."""
+
+    def __missing__(self, text: str) -> int | None:
+        return parse_number(text)
+
+
+_HEADS = _HeadNumbers((str(number), number) for number in range(1000))
+
+
+def read_treebank(
+    path: str | Path | BinaryIO,
+    *,
+    trees: Literal["check", "ignore"] = "check",
+    on_error: Literal["stop", "skip"] = "stop",
+    input: Literal["conllu", "words"] = "conllu",
+) -> Treebank:
+    """Return the sentences of a file, in UTF-8, gzipped or not.
+
+    Args:
+        path: The file; ``-`` is standard input. Or an open binary file.
+        trees: ``check`` demands a tree with one root in HEAD (projective or not); ``ignore`` does not look at HEAD,
+            DEPREL and DEPS, so that unlabelled sentences, whose HEAD is ``_``, are fine.
+        on_error: ``stop`` raises the first problem; ``skip`` keeps what is malformed as ``Malformed`` blocks.
+        input: ``words`` reads plain text, one tokenised sentence a line, words separated by blanks; blank lines are
+            left out, and a problem always stops.
+
+    Raises:
+        TreebankError: The file cannot be read, is empty, or (with ``stop``) is not well formed.
+    """
+    name, data = _read_bytes(path)
+    try:
+        text, decoded = data.decode(), True
+    except UnicodeDecodeError:
+        text, decoded = data.decode(errors="surrogateescape"), False
+    if not text.strip("\r\n"):
+        raise TreebankError(name, None, "the file is empty", "give a file with at least one sentence")
+    if input == "words":
+        return Treebank(name, tuple(_read_words(text, name)))
+    plain = decoded and "\0" not in text and not text.startswith("\ufeff")
+    blocks = []
+    for source, line in _split(text):
+        block = _read_block(source, name, line, trees, plain)
+        if on_error == "stop" and isinstance(block, Malformed):
+            raise block.error
+        blocks.append(block)
+    return Treebank(name, tuple(blocks))
+
+
+def write_treebank(path: str | Path, blocks: Iterable[Sentence | Malformed]) -> None:
+    """Write blocks to a file, gzipped if its name ends in ``.gz``; ``-`` is standard output.
+
+    The file appears under its name once it is complete. A block without a closing blank line gets one if another
+    follows.
+
+    Raises:
+        TreebankError: The file cannot be written.
+    """
+    texts: list[str] = []
+    for block in blocks:
+        if texts and not texts[-1].endswith(("\n\n", "\n\r\n")):
+            texts.append("\n" if texts[-1].endswith("\n") else "\n\n")
+        texts.append(block.to_conllu())
+    data = "".join(texts).encode(errors="surrogateescape")
+    if str(path) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if str(path).endswith(".gz"):
+        data = gzip.compress(data, mtime=0)
+    target = Path(path).resolve()
+    try:
+        if target.exists() and not target.is_file():  # a device or a pipe: nothing to replace
+            target.write_bytes(data)
+            return
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TreebankError(str(path), None, f"cannot be written ({reason})", "choose another place") from error
+
+
+def _read_bytes(path: str | Path | BinaryIO) -> tuple[str, bytes]:
+    """Return the name for messages and the unzipped content."""
+    name = str(path) if isinstance(path, str | Path) else str(getattr(path, "name", "<stream>"))
+    if name == "-":
+        name, path = "<stdin>", sys.stdin.buffer
+    try:
+        data = Path(path).read_bytes() if isinstance(path, str | Path) else path.read()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TreebankError(name, None, f"cannot be read ({reason})", "check the name of the file") from error
+    if data.startswith(_GZIP_MAGIC):
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise TreebankError(name, None, f"cannot be unzipped ({error})", "fetch or zip it again") from error
+    return name, data
+
+
+def _split(text: str) -> Iterator[tuple[str, int]]:
+    """Yield each block with its closing blank lines, and the number of its first line that is not blank."""
+    start = _LEADING_BLANK_LINES.match(text).end()  # type: ignore[union-attr]  # it matches the empty string too
+    line = 1 + text.count("\n", 0, start)
+    begin = 0
+    for blank in _BLANK_LINES.finditer(text, start):
+        end = blank.end()
+        yield text[begin:end], line
+        line += text.count("\n", start, end)
+        begin = start = end
+    if begin < len(text):
+        yield text[begin:], line
+
+
+def _read_block(
+    source: str, path: str, line: int, trees: Literal["check", "ignore"], plain: bool
+) -> Sentence | Malformed:
+    """Return what a block holds; ``plain`` says that the file is free of undecoded bytes, NUL and byte order mark."""
+    normal = source.replace("\r\n", "\n") if "\r" in source else source
+    if plain and len(source) <= LONGEST_LINE and normal.endswith("\n") and "\r" not in normal:
+        columns = _columns(normal)
+        if columns is not None:
+            heads = tuple(map(_HEADS.__getitem__, columns[6]))
+            if trees == "ignore" or is_tree(heads):
+                return Sentence(source, path, line, columns[1], columns[3], heads, columns[7])
+    lines = normal.strip("\n").split("\n")
+    errors = diagnose(lines, path, line, trees, cut_off=not normal.endswith("\n"))
+    if errors:
+        return Malformed(source, path, line, errors)
+    rows = [row for row in (text.split("\t") for text in lines if not text.startswith("#")) if row[0].isdigit()]
+    columns = tuple(zip(*rows, strict=True))
+    return Sentence(source, path, line, columns[1], columns[3], tuple(map(_HEADS.__getitem__, columns[6])), columns[7])
+
+
+def _columns(normal: str) -> tuple[tuple[str, ...], ...] | None:
+    """Return the ten columns of the words if the block is plainly well formed, up to its HEAD; None is no verdict."""
+    if "\t\t" in normal or "\t\n" in normal:
+        return None
+    lines = normal.strip("\n").split("\n")
+    first = 0
+    while lines[first].startswith("#"):
+        first += 1
+        if first == len(lines):
+            return None
+    rows = [line.split("\t") for line in lines[first:]]
+    try:
+        columns = tuple(zip(*rows, strict=True))
+    except ValueError:
+        return None
+    if len(columns) != len(COLUMNS):
+        return None
+    ids = columns[0]
+    if ids != _WORD_IDS[: len(ids)]:
+        if id_problems(ids):
+            return None
+        columns = tuple(zip(*(row for row in rows if row[0].isdigit()), strict=True))
+    return columns
+
+
+def _read_words(text: str, path: str) -> Iterator[Sentence]:
+    """Yield a sentence for each line of plain text that is not blank."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        words = re.findall(r"[^ \t\r]+", line)
+        if not words:
+            continue
+        if words[0] == "1" and line.count("\t") == len(COLUMNS) - 1:
+            raise TreebankError(path, number, "this looks like CoNLL-U", "read it without --input words")
+        # What is wrong with a line of text would be wrong with it as a comment, too.
+        errors = diagnose([f"# text = {line.rstrip(chr(13))}", "1" + "\t_" * 9], path, number, "ignore", cut_off=False)
+        if errors:
+            raise errors[0]
+        comments = (f"# sent_id = {number}", f"# text = {' '.join(words)}")
+        yield Sentence.from_words(words, comments=comments, path=path, line=number)
