@@ -99,7 +99,7 @@ def _heads_right(gold: Words, system: Words, partner: NDArray[np.int64]) -> NDAr
     return right
 
 
-def place_of(sentence: Sentence) -> str:
+def _place(sentence: Sentence) -> str:
     """Return where the sentence comes from, for messages: ``path:line (sentence id)``."""
     label = "" if sentence.sent_id is None else f" (sentence {sentence.sent_id})"
     return f"{sentence.path}:{sentence.line}{label}"
@@ -116,13 +116,13 @@ def _require_same_sentences(gold: Sequence[Sentence], system: Sequence[Sentence]
             at = min(len(ours), len(theirs)) if at is None else at
             begin = max(0, at - 10)
             raise InputError(
-                f"{place_of(left)} reads '{ours[begin : at + 15]}' where {place_of(right)} "
+                f"{_place(left)} reads '{ours[begin : at + 15]}' where {_place(right)} "
                 f"reads '{theirs[begin : at + 15]}'; {remedy}"
             )
     if len(gold) != len(system):
         extra = max(gold, system, key=len)[min(len(gold), len(system))]
         raise InputError(
-            f"gold has {len(gold)} sentences, but there are {len(system)} to be scored: {place_of(extra)} has no "
+            f"gold has {len(gold)} sentences, but there are {len(system)} to be scored: {_place(extra)} has no "
             f"counterpart; {remedy}"
         )
 

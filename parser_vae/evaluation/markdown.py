@@ -9,7 +9,7 @@ from parser_vae.evaluation.measures import BREAKDOWNS
 from parser_vae.evaluation.report import Measure, Report
 
 
-def to_markdown(report: Report, title: str = "Evaluation") -> str:
+def to_markdown(report: Report, title: str) -> str:
     """Return the report as Markdown: the finding, the scores of both conventions, every breakdown."""
     gold, predicted, baseline = report.names
     against = f", compared with {_code(baseline)}" if baseline is not None else ""

@@ -210,7 +210,7 @@ def _mapped(values: Sequence[str], function: Callable[[str], object]) -> NDArray
 def _distances(words: Words) -> NDArray[np.int64]:
     """Return the index into ``DISTANCES`` of the arc into each word; -1 where there is no arc."""
     distance = np.abs(words.position - words.head)
-    bucket = np.searchsorted([1, 2, 3, 7], distance, side="right")
+    bucket: NDArray[np.int64] = np.searchsorted([1, 2, 3, 7], distance, side="right")
     bucket[words.head == 0] = 0
     bucket[words.head == NO_HEAD] = -1
     return bucket

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from parser_vae.errors import InputError
+from parser_vae.errors import InputError, TreebankError
 from parser_vae.evaluation.attachment import SCORERS, Match, Scorer, Words, match_words
 from parser_vae.evaluation.measures import (
     BREAKDOWNS,
@@ -21,8 +21,13 @@ from parser_vae.evaluation.measures import (
     tree_measures,
 )
 from parser_vae.evaluation.significance import Interval, bootstrap, randomisation
-from parser_vae.evaluation.validity import require_trees, tree_problem
+from parser_vae.treebank.checks import is_tree, tree_problem
 from parser_vae.treebank.sentence import Sentence
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from parser_vae.evaluation.domain import DomainDivergence
 
 FORMAT = 1
 FEW_SENTENCES = 30
@@ -157,6 +162,35 @@ class Report:
         """Return :meth:`to_dict` as indented JSON with a final line end."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
+    # What shows a report knows its classes, so these modules are imported when they are asked for; rich, which only
+    # the terminal needs, is not even loaded before.
+
+    def to_markdown(self, title: str = "Evaluation") -> str:
+        """Return the report as Markdown."""
+        from parser_vae.evaluation.markdown import to_markdown
+
+        return to_markdown(self, title)
+
+    def to_html(
+        self, title: str = "Evaluation", *, command: str | None = None, domain: DomainDivergence | None = None
+    ) -> str:
+        """Return the report as a self-contained HTML page with plots and trees.
+
+        Args:
+            title: The heading of the page.
+            command: The command that made it, shown as it is.
+            domain: How far the source is from the target, shown where given.
+        """
+        from parser_vae.evaluation.page import to_html
+
+        return to_html(self, title, command=command, domain=domain)
+
+    def __rich__(self) -> RenderableType:
+        """Return what ``rich.console.Console.print`` shows of the report."""
+        from parser_vae.evaluation.terminal import to_terminal
+
+        return to_terminal(self)
+
 
 def evaluate(
     gold: Sequence[Sentence],
@@ -186,10 +220,10 @@ def evaluate(
     _require_settings(gold, resamples, level)
     systems = [predicted] if baseline is None else [baseline, predicted]
     matches = [match_words(gold, system) for system in systems]
-    require_trees(gold, "gold trees need exactly one root and no cycle")
+    _require_trees(gold)
     if trees == "check":
         for system in systems:
-            require_trees(system, "repair the tree, or score the heads as they are with trees = ignore")
+            _require_trees(system, "or score the heads as they are (trees = ignore)")
     gold_words = Words.of(gold)
     ratios = [_all_measures(gold_words, matches, match, system) for match, system in zip(matches, systems, strict=True)]
     measures = _estimate(ratios, resamples, seed, level)
@@ -217,12 +251,22 @@ def _require_settings(gold: Sequence[Sentence], resamples: int, level: float) ->
         raise InputError(f"level is {level}; give a share between 0 and 1, such as 0.95")
 
 
+def _require_trees(sentences: Sequence[Sentence], way_out: str = "") -> None:
+    for sentence in sentences:
+        problem = tree_problem(sentence.heads)
+        if problem is not None:
+            word = "" if sentence.sent_id is None else f"sentence {sentence.sent_id}, "
+            word += f"word {problem.position}: " if problem.position else ""
+            remedy = ", ".join(part for part in (problem.remedy, way_out) if part)
+            raise TreebankError(sentence.path, sentence.line, f"{word}{problem.what}", remedy)
+
+
 def _path(sentences: Sequence[Sentence]) -> str:
     return ", ".join(dict.fromkeys(sentence.path for sentence in sentences))
 
 
 def _all_measures(gold: Words, matches: Sequence[Match], match: Match, system: Sequence[Sentence]) -> Ratios:
-    valid = [tree_problem(sentence.heads) is None for sentence in system]
+    valid = [is_tree(sentence.heads) for sentence in system]
     parts = [tree_measures(gold, match, valid)]
     for scorer in SCORERS:
         relations = relations_of([gold, *(each.system for each in matches)], scorer)

@@ -9,8 +9,8 @@ SCORES = {
     "las": "LAS",
     "label": "label accuracy",
     "clas": "CLAS",
-    "exact": "sentences with all heads right",
-    "labelled_exact": "sentences with all heads and labels right",
+    "exact": "exact match",
+    "labelled_exact": "labelled exact match",
 }
 TREES = {"valid": "valid trees", "root": "root word right"}
 
