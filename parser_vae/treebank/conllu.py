@@ -12,11 +12,12 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
+from sys import intern
 from typing import BinaryIO, Literal
 
 from parser_vae.errors import TreebankError
@@ -74,7 +75,7 @@ class _HeadNumbers(dict[str, int | None]):
         return parse_number(text)
 
 
-_HEADS = _HeadNumbers((str(number), number) for number in range(1000))
+_head = _HeadNumbers((str(number), number) for number in range(1000)).__getitem__
 
 
 def read_treebank(
@@ -191,9 +192,9 @@ def _read_block(
     """Return what a block holds; ``plain`` says that the file is free of undecoded bytes, NUL and byte order mark."""
     normal = source.replace("\r\n", "\n") if "\r" in source else source
     if plain and len(source) <= LONGEST_LINE and normal.endswith("\n") and "\r" not in normal:
-        columns = _columns(normal)
-        if columns is not None:
-            sentence = _sentence(source, path, line, columns)
+        used = _used_columns(normal)
+        if used is not None:
+            sentence = _sentence(source, path, line, used)
             if trees == "ignore" or is_tree(sentence.heads):
                 return sentence
     lines = normal.strip("\n").split("\n")
@@ -201,16 +202,23 @@ def _read_block(
     if errors:
         return Malformed(source, path, line, errors)
     rows = [row for row in (text.split("\t") for text in lines if not text.startswith("#")) if row[0].isdigit()]
-    return _sentence(source, path, line, list(zip(*rows, strict=True)))
+    return _sentence(source, path, line, _used(list(zip(*rows, strict=True))))
 
 
-def _sentence(source: str, path: str, line: int, columns: list[tuple[str, ...]]) -> Sentence:
-    heads = tuple(map(_HEADS.__getitem__, columns[6]))
-    return Sentence(source, path, line, columns[1], columns[3], heads, columns[7])
+def _used(columns: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    return columns[1], columns[3], columns[6], columns[7]
 
 
-def _columns(normal: str) -> list[tuple[str, ...]] | None:
-    """Return the ten columns of the words if the block is plainly well formed, up to its HEAD; None is no verdict."""
+def _sentence(source: str, path: str, line: int, used: tuple[tuple[str, ...], ...]) -> Sentence:
+    """Return a sentence of FORM, UPOS, HEAD and DEPREL; the few tags and relations are kept once, not once a word."""
+    forms, upos, heads, deprels = used
+    return Sentence(
+        source, path, line, forms, tuple(map(intern, upos)), tuple(map(_head, heads)), tuple(map(intern, deprels))
+    )
+
+
+def _used_columns(normal: str) -> tuple[tuple[str, ...], ...] | None:
+    """Return FORM, UPOS, HEAD, DEPREL of the words if the block is plainly well formed so far; None is no verdict."""
     if "\t\t" in normal or "\t\n" in normal:
         return None
     start = 0
@@ -223,13 +231,14 @@ def _columns(normal: str) -> list[tuple[str, ...]] | None:
         return None
     if len(columns) != len(COLUMNS):
         return None
+    used = _used(columns)
     ids = columns[0]
-    if ids != _WORD_IDS[: len(ids)]:
-        if id_problems(ids):
-            return None
-        is_word = list(map(str.isdigit, ids))
-        columns = [tuple(compress(column, is_word)) for column in columns]
-    return columns
+    if ids == _WORD_IDS[: len(ids)]:
+        return used
+    if id_problems(ids):
+        return None
+    is_word = list(map(str.isdigit, ids))
+    return tuple(tuple(compress(column, is_word)) for column in used)
 
 
 def _read_words(text: str, path: str) -> Iterator[Sentence]:
