@@ -17,18 +17,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from sys import intern
 from typing import BinaryIO, Literal
 
 from parser_vae.errors import TreebankError
 from parser_vae.treebank.checks import is_tree
-from parser_vae.treebank.diagnosis import LONGEST_LINE, diagnose, id_problems, parse_number
+from parser_vae.treebank.diagnosis import LONGEST_LINE, diagnose, parse_number
 from parser_vae.treebank.sentence import COLUMNS, Sentence
 
 _BLANK_LINES = re.compile(r"\n\r?\n(?:\r?\n)*")
 _LEADING_BLANK_LINES = re.compile(r"(?:\r?\n)*")
+_VALUE = "[^\t\n]++"
+_ROW = re.compile(
+    rf"^({_VALUE})\t({_VALUE})\t{_VALUE}\t({_VALUE})(?:\t{_VALUE}){{2}}\t({_VALUE})\t({_VALUE})\t{_VALUE}\t{_VALUE}$",
+    re.MULTILINE,
+)
+"""A line of ten columns; its groups are ID, FORM, UPOS, HEAD and DEPREL."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_WORD_IDS = tuple(str(number) for number in range(1, 1001))
+_WORD_IDS = [str(number) for number in range(1, 1001)]
 
 
 @dataclass(frozen=True)
@@ -192,9 +197,9 @@ def _read_block(
     """Return what a block holds; ``plain`` says that the file is free of undecoded bytes, NUL and byte order mark."""
     normal = source.replace("\r\n", "\n") if "\r" in source else source
     if plain and len(source) <= LONGEST_LINE and normal.endswith("\n") and "\r" not in normal:
-        used = _used_columns(normal)
-        if used is not None:
-            sentence = _sentence(source, path, line, used)
+        columns = _columns(normal)
+        if columns is not None:
+            sentence = _sentence(source, path, line, columns)
             if trees == "ignore" or is_tree(sentence.heads):
                 return sentence
     lines = normal.strip("\n").split("\n")
@@ -202,43 +207,44 @@ def _read_block(
     if errors:
         return Malformed(source, path, line, errors)
     rows = [row for row in (text.split("\t") for text in lines if not text.startswith("#")) if row[0].isdigit()]
-    return _sentence(source, path, line, _used(list(zip(*rows, strict=True))))
+    columns = list(zip(*rows, strict=True))
+    return _sentence(source, path, line, (columns[1], columns[3], columns[6], columns[7]))
 
 
-def _used(columns: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    return columns[1], columns[3], columns[6], columns[7]
+def _sentence(source: str, path: str, line: int, columns: Sequence[tuple[str, ...]]) -> Sentence:
+    """Return a sentence of FORM, UPOS, HEAD and DEPREL."""
+    forms, upos, heads, deprels = columns
+    return Sentence(source, path, line, forms, upos, tuple(map(_head, heads)), deprels)
 
 
-def _sentence(source: str, path: str, line: int, used: tuple[tuple[str, ...], ...]) -> Sentence:
-    """Return a sentence of FORM, UPOS, HEAD and DEPREL; the few tags and relations are kept once, not once a word."""
-    forms, upos, heads, deprels = used
-    return Sentence(
-        source, path, line, forms, tuple(map(intern, upos)), tuple(map(_head, heads)), tuple(map(intern, deprels))
-    )
-
-
-def _used_columns(normal: str) -> tuple[tuple[str, ...], ...] | None:
+def _columns(normal: str) -> Sequence[tuple[str, ...]] | None:
     """Return FORM, UPOS, HEAD, DEPREL of the words if the block is plainly well formed so far; None is no verdict."""
-    if "\t\t" in normal or "\t\n" in normal:
-        return None
     start = 0
     while normal.startswith("#", start):
         start = normal.find("\n", start) + 1
-    rows = [line.split("\t") for line in normal[start:].strip("\n").split("\n")]
-    try:
-        columns = list(zip(*rows, strict=True))
-    except ValueError:
+    body = normal[start:].strip("\n")
+    rows = _ROW.findall(body)
+    if len(rows) != body.count("\n") + 1:
         return None
-    if len(columns) != len(COLUMNS):
-        return None
-    used = _used(columns)
-    ids = columns[0]
-    if ids == _WORD_IDS[: len(ids)]:
-        return used
-    if id_problems(ids):
-        return None
-    is_word = list(map(str.isdigit, ids))
-    return tuple(tuple(compress(column, is_word)) for column in used)
+    ids = [row[0] for row in rows]
+    if ids != _WORD_IDS[: len(ids)]:
+        is_word = list(map(str.isdigit, ids))
+        rows = list(compress(rows, is_word))
+        if [row[0] for row in rows] != _WORD_IDS[: len(rows)] or not _ranges_fit(ids, is_word):
+            return None
+    return list(zip(*rows, strict=True))[1:]
+
+
+def _ranges_fit(ids: Sequence[str], is_word: Sequence[bool]) -> bool:
+    """Return whether all IDs but those of words are ranges in their right places; the words count 1, 2, 3, ..."""
+    others = [index for index, word in enumerate(is_word) if not word]
+    count, covered = len(ids) - len(others), 0
+    for nth, index in enumerate(others):
+        first, _, last = map(parse_number, ids[index].partition("-"))
+        if first != index - nth + 1 or last is None or not covered < first <= last <= count:
+            return False
+        covered = last
+    return True
 
 
 def _read_words(text: str, path: str) -> Iterator[Sentence]:
