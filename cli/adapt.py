@@ -49,9 +49,9 @@ def adapt(
         "data.source": source,
         "data.dev": dev,
         "data.test": test,
-        "method.name": method,
+        "method": method,
         "structure": structure,
-        "method.preset": preset,
+        "preset": preset,
         "training.epochs": epochs,
         "training.seed": seed,
     }

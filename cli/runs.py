@@ -49,7 +49,7 @@ def start_run(
     from parser_vae.training.config import dump_settings, load_settings, require_same_settings
 
     recorded = out / CONFIG if resume and (out / CONFIG).exists() else None
-    settings = load_settings(model, common.config or recorded, common.overrides, flags)
+    settings = load_settings(model, common.config or recorded, common.overrides or (), flags)
     if recorded is not None:
         require_same_settings(load_settings(model, recorded), settings, out)
     prepare_output(out, resume, overwrite)
