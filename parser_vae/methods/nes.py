@@ -59,7 +59,7 @@ class NaturalEvolution(Method[BatchT]):
         seeds = torch.randint(2**62, (self.population // 2,), generator=generator).tolist()
         with torch.no_grad():
             centre = problem.scores(batch)
-            noise = [gumbel(centre.shape, generator=generator, dtype=centre.dtype) for _ in range(self.score_samples)]
+            noise = [gumbel(centre, generator) for _ in range(self.score_samples)]
             fitness = self._fitness(problem, batch, seeds, noise or [torch.zeros_like(centre)])
             utility = shape(fitness, self.shaping).view(-1, 2)
             factors = (utility[:, 0] - utility[:, 1]) * (weight / (self.population * self.sigma))

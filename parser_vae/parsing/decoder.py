@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.encoder import external_vectors
 from parser_vae.parsing.layers import initialise_lstm, uniform_
-from parser_vae.parsing.vocabulary import END_OF_SENTENCE, UNKNOWN, Vocabulary
+from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
 
 
 class DecoderSettings(BaseModel):
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.vectors: Tensor | None
-        self.register_buffer("vectors", vectors)
+        self.register_buffer("vectors", vectors, persistent=False)
         size = settings.hidden
         if vectors is None:
             self.words = nn.Embedding(len(vocabulary.words), size)
@@ -78,8 +78,7 @@ class Decoder(nn.Module):
         """Return the tree-independent part of the model: one LSTM run over root, w_1, ..., w_n."""
         known = batch.words.shape[1]
         if self.vectors is None:
-            # words without a trained row (target words) read as unknown here
-            inputs = self.words(batch.words.masked_fill(batch.words >= self.words.num_embeddings, UNKNOWN))
+            inputs = self.words(batch.words)
         else:
             inputs = external_vectors(self.vectors, self.special_vectors, batch.vectors)
         steps = known if self.settings.predict_end else known - 1

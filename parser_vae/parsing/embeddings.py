@@ -8,6 +8,7 @@ counts) and our own ``.safetensors``, which holds just the words of a model. Onl
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import zlib
 from collections import Counter
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from parser_vae.errors import InputError
-from parser_vae.parsing.fasttext_model import FastTextModel, Floats
+from parser_vae.parsing.fasttext_model import END_OF_SENTENCE, FastTextModel, Floats
 
 Origin = Literal["exact", "lower", "subwords", "missing"]
 SUFFIXES = (".bin", ".vec", ".vec.gz", ".safetensors")
@@ -135,6 +136,34 @@ def load_vectors(path: Path, words: Collection[str], *, subwords: bool = True) -
             table[index] = row
         origins.append("missing" if row is None else origin)
     return WordVectors(asked, torch.from_numpy(table), tuple(origins), skipped)
+
+
+def frequent_words(path: Path, count: int) -> list[str]:
+    """The first ``count`` words of a vector file, which lists them by frequency.
+
+    Raises:
+        InputError: The file is missing, damaged, or not of the kind its name says.
+    """
+    if count == 0:
+        return []
+    if path.suffix == ".bin":
+        words = itertools.islice(FastTextModel(path).rows, count)
+        return [word for word in words if word != END_OF_SENTENCE and word.isprintable()]
+    if path.suffix == ".safetensors":
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return list(json.loads((file.metadata() or {})["words"]))[:count]
+    found: list[str] = []
+    for number, line in enumerate(_lines(path)):
+        word, *numbers = line.split(b" ")
+        if len(found) == count:
+            break
+        if number == 0 and len(numbers) == 1:
+            continue
+        try:
+            found.append(word.decode())
+        except UnicodeDecodeError:
+            continue
+    return found
 
 
 def save_vectors(vectors: WordVectors, path: Path) -> None:

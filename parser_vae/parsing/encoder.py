@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.layers import BidirectionalLSTM, SharedDropout, uniform_
 from parser_vae.parsing.vocabulary import UNKNOWN, NumberNormalisation, Vocabulary
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Kiperwasser and Goldberg (2016) as Berliner et al. (2022) use it: no tags, no characters, vectors frozen
+    "kg": {
+        "word_size": 100,
+        "character_size": 0,
+        "hidden": 125,
+        "layers": 2,
+        "scorer": "mlp",
+        "arc_size": 100,
+        "label_size": 100,
+        "distance_bias": False,
+        "tagging": False,
+        "dropout": 0.0,
+        "numbers": "kg_prefix",
+    },
+}
 
 
 class EncoderSettings(BaseModel):
@@ -33,22 +51,10 @@ class EncoderSettings(BaseModel):
     vector_dropout: float = Field(0.5, ge=0, le=1, description="chance that a dropped word loses its vector too")
     numbers: NumberNormalisation = Field("fullmatch", description="which words become NUM")
 
-
-KG_PRESET = EncoderSettings(
-    preset="kg",
-    word_size=100,
-    character_size=0,
-    hidden=125,
-    layers=2,
-    scorer="mlp",
-    arc_size=100,
-    label_size=100,
-    distance_bias=False,
-    tagging=False,
-    dropout=0.0,
-    numbers="kg_prefix",
-)
-"""The encoder of Kiperwasser and Goldberg (2016) as Berliner et al. (2022) use it: no tags, external vectors frozen."""
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, values: Any) -> Any:
+        return PRESETS.get(values.get("preset", "default"), {}) | values if isinstance(values, dict) else values
 
 
 class WordEmbedding(nn.Module):
@@ -61,8 +67,9 @@ class WordEmbedding(nn.Module):
         uniform_(self.words.weight.data, settings.word_size)
         self.size = settings.word_size
         self.vectors: Tensor | None
-        self.register_buffer("vectors", vectors)
-        self.register_buffer("counts", torch.tensor(vocabulary.counts, dtype=torch.float32))
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.counts: Tensor
+        self.register_buffer("counts", torch.tensor(vocabulary.counts, dtype=torch.float32), persistent=False)
         if vectors is not None:
             self.size += vectors.shape[1]
             # the rows of the unknown word and of the root are the only ones without an external vector
@@ -77,7 +84,7 @@ class WordEmbedding(nn.Module):
         """Return embeddings ``[batch, L, size]``; in training, rare words are replaced by the unknown word."""
         words, rows = batch.words, batch.vectors
         if self.training and self.settings.word_dropout > 0:
-            counts: Tensor = self.get_buffer("counts")[words]
+            counts = self.counts[words]
             alpha = self.settings.word_dropout
             dropped = (torch.rand(words.shape, device=words.device) < alpha / (counts + alpha)) & batch.word_mask
             words = words.masked_fill(dropped, UNKNOWN)

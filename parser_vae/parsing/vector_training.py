@@ -20,6 +20,7 @@ from pathlib import Path
 
 from parser_vae.errors import InputError
 from parser_vae.parsing.fasttext_model import FastTextModel
+from parser_vae.treebank.conllu import read_treebank
 
 _TRAIN = """
 import fasttext, json, sys
@@ -128,10 +129,13 @@ def _gather(texts: Sequence[Path], corpus: Path) -> tuple[int, int]:
     return sentences, tokens
 
 
-def _sentences(path: Path) -> Iterator[list[str]]:
-    """The words of each line that has any."""
+def _sentences(path: Path) -> Iterator[Sequence[str]]:
+    """The words of each line or sentence that has any."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; give text with one tokenised sentence a line, or a .conllu treebank")
+    if path.name.endswith((".conllu", ".conllu.gz")):
+        yield from (sentence.forms for sentence in read_treebank(path, trees="ignore").sentences)
+        return
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             for number, line in enumerate(file, start=1):

@@ -102,6 +102,19 @@ def test_one_thread_trains_the_same_model_each_time(model: Path, text: Path, tmp
     )
 
 
+def test_treebanks_are_trained_on_by_their_words(model: Path, text: Path, tmp_path: Path) -> None:
+    blocks = []
+    for line in text.read_text(encoding="utf-8").splitlines():
+        rows = [f"{number}\t{form}" + "\t_" * 8 for number, form in enumerate(line.split(), start=1)]
+        rows[0:0] = ["1-2\tnever" + "\t_" * 8]
+        rows[3:3] = ["2.1\tnever" + "\t_" * 8]
+        blocks.append("\n".join(["# text = never", *rows]) + "\n\n")
+    (tmp_path / "t.conllu.gz").write_bytes(gzip.compress("".join(blocks).encode()))
+    train_vectors([tmp_path / "t.conllu.gz"], tmp_path / "v.bin", dimension=8, epochs=1)
+    words = ["casa", "Дом", "never"]
+    torch.testing.assert_close(load_vectors(tmp_path / "v.bin", words).table, load_vectors(model, words).table)
+
+
 def test_training_learns_which_words_keep_company(tmp_path: Path) -> None:
     generator = random.Random(0)
     groups = [["uno", "dos", "tres"], ["verde", "azul", "rojo"]]
