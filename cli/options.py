@@ -58,6 +58,12 @@ class Common:
             raise InputError(f"--device {self.device}: not available here; use --device cpu") from None
         return self.device
 
+    def prepare_training(self) -> None:
+        """Apply ``--threads``; raise ``InputError`` for a device other than the CPU, on which all training runs."""
+        if self.device != "cpu":
+            raise InputError(f"--device {self.device}: training runs on the CPU only; leave --device out")
+        self.prepare_torch()
+
 
 def _config_callback(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None and not _has_settings(context):

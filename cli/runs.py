@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -32,6 +33,16 @@ def require_files(flags: Mapping[str, Path | Iterable[Path] | None]) -> None:
         for path in paths:
             if not path.exists():
                 raise InputError(f"{flag} {path}: no such file or folder")
+
+
+def is_finished(out: Path, resume: bool) -> bool:
+    """Return whether a run that is to be resumed has already ended, after saying so."""
+    from parser_vae.training.checkpoint import MANIFEST, has_state
+
+    finished = resume and (out / MANIFEST).exists() and not has_state(out)
+    if finished:
+        print(f"{out}: this run has ended; there is nothing to resume", file=sys.stderr)
+    return finished
 
 
 def start_run(

@@ -20,8 +20,9 @@ def test_the_display_fits_the_stream() -> None:
 
 def test_an_event_is_one_line() -> None:
     assert describe("note", {"text": "as it [is]"}) == "as it [is]"
+    assert describe("epoch", {"epoch": 3, "uas": 81.0}) == "epoch 3: uas 81"
     fields = {"number": 3, "uas": 81.23456, "loss": 0.00012346, "speed": 1234.5, "none": None}
-    assert describe("epoch", fields) == "epoch  number 3  uas 81.23  loss 0.0001235  speed 1234"
+    assert describe("epoch", fields) == "epoch: number 3  uas 81.23  loss 0.0001235  speed 1234"
 
 
 def test_lines_say_now_and_then_how_far_it_is() -> None:
@@ -34,7 +35,7 @@ def test_lines_say_now_and_then_how_far_it_is() -> None:
     with lines.track(None, "reading") as advance:
         advance(7)
     assert stream.getvalue().splitlines() == [
-        "epoch  number 1",
+        "epoch: number 1",
         "epoch 2: 50/200 (25 %)",
         "epoch 2: 150/200 (75 %)",
         "reading: 7",
@@ -59,5 +60,5 @@ def test_a_terminal_keeps_events_above_nested_bars_and_removes_the_bars() -> Non
     with terminal.track(1, "again") as outer:
         outer(1)
     shown = screen.getvalue()
-    assert "epoch  number 1  name [bold]x" in shown
+    assert "epoch: number 1  name [bold]x" in shown
     assert "epochs [1]" in shown
