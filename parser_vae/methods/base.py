@@ -41,8 +41,13 @@ class Problem(Protocol[BatchT]):
     are recorded is the caller's choice.
     """
 
-    module: nn.Module
-    structure: Structure
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+
+    @property
+    def structure(self) -> Structure:
+        """The structure that is searched."""
 
     def touched(self, batch: BatchT) -> list[Touched]:
         """Return the parameters the objective depends on, in a fixed order; frozen ones are left out."""

@@ -56,7 +56,9 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool, progress: P
     options = settings.training
     torch.manual_seed(options.seed)
     vocabulary = Vocabulary.build(((s.forms, s.upos, s.deprels) for s in train), settings.encoder.numbers)
-    words, vectors, covered = [], None, None
+    words: list[str] = []
+    vectors: Tensor | None = None
+    covered: Coverage | None = None
     if settings.data.vectors is not None:
         words, vectors, covered = _vectors(settings, train)
         progress.event("vectors", words=len(words), coverage=str(covered))
@@ -114,15 +116,11 @@ def source_sentences(train: Path, dev: Path | None) -> tuple[Sequence[Sentence],
         InputError: A file cannot be read or has malformed trees, or fewer than two sentences are left to learn from.
     """
     labelled = read_treebank(train).sentences
-    held_out: Sequence[Sentence]
     if dev is not None:
-        learnt, held_out = labelled, read_treebank(dev).sentences
-    else:
-        learnt, held_out = hold_out(labelled)
-        if not held_out or not learnt:
-            raise InputError(
-                f"{train}: too few sentences to hold some out for selection; give labelled ones with --dev"
-            )
+        return labelled, read_treebank(dev).sentences
+    learnt, held_out = hold_out(labelled)
+    if not held_out or not learnt:
+        raise InputError(f"{train}: too few sentences to hold some out for selection; give labelled ones with --dev")
     return learnt, held_out
 
 
