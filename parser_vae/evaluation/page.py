@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from parser_vae.evaluation.domain import DomainDivergence
 
 EXAMPLES = 3
-READABLE = 24  # words; trees of longer sentences are drawn only where no shorter one serves
+CHANGE_COLUMN = 4  # of the table of all scores, which is coloured
+READABLE = 18  # words that fit the width of the page; longer sentences are drawn only where no shorter one serves
 
 
 def to_html(report: Report, title: str, *, command: str | None = None, domain: DomainDivergence | None = None) -> str:
@@ -118,7 +119,10 @@ def _score_row(name: str, measure: Measure) -> str:
             wording.interval(change.interval, signed=True),
             wording.p_value(change.p_value),
         ]
-    columns = "".join(f'<td class="num">{html.escape(cell)}</td>' for cell in cells)
+    columns = "".join(
+        f'<td class="num{" change" if index == CHANGE_COLUMN else ""}">{html.escape(cell)}</td>'
+        for index, cell in enumerate(cells)
+    )
     return f"<tr{kind}><th>{html.escape(name)}</th>{columns}</tr>"
 
 
@@ -167,9 +171,9 @@ def _panel(report: Report, name: str, scorer: ScorerReport) -> str:
 
 
 def _examples(report: Report) -> str:
+    line = '<svg width="34" height="10" aria-hidden="true"><line x1="1" x2="33" y1="5" y2="5"/></svg>'
     legend = "".join(
-        f'<span class="mark-{mark.value}"><svg width="34" height="10" aria-hidden="true">'
-        f'<line x1="1" x2="33" y1="5" y2="5"/></svg>{MEANINGS[mark]}</span> '
+        f'<span class="mark-{mark.value}">{"<i>≠ relation</i> " if mark is Mark.LABEL else line}{MEANINGS[mark]}</span>'
         for mark in Mark
         if report.has_baseline or mark not in (Mark.FIXED, Mark.BROKEN)
     )
