@@ -1,1 +1,90 @@
 """Slow, obvious twins of the compiled kernels: enumeration and textbook recursions the tests compare against."""
+
+import itertools
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# ---------------------------------------------------------------- projective trees: by filtering every head vector
+
+
+def projective_is_tree(heads: tuple[int, ...], single_root: bool) -> bool:
+    """Whether the heads of words 1..n (0 is the root) form a projective tree with one root, or at least one."""
+    size = len(heads)
+    full = (0, *heads)
+    if single_root and sum(head == 0 for head in heads) != 1:
+        return False
+    for word in range(1, size + 1):
+        node, steps = word, 0
+        while node != 0 and steps <= size:
+            node, steps = full[node], steps + 1
+        if node != 0:
+            return False
+    arcs = [(min(word, full[word]), max(word, full[word])) for word in range(1, size + 1)]
+    return not any(a < c < b < d for a, b in arcs for c, d in arcs)
+
+
+def projective_trees(size: int, single_root: bool) -> Tensor:
+    """Every projective tree over ``size`` words as 0/1 arcs ``[count, head, dependent]`` (float64)."""
+    found = [
+        heads
+        for heads in itertools.product(range(size + 1), repeat=size)
+        if all(head != word + 1 for word, head in enumerate(heads)) and projective_is_tree(heads, single_root)
+    ]
+    arcs = torch.zeros(len(found), size + 1, size + 1, dtype=torch.float64)
+    for index, heads in enumerate(found):
+        arcs[index, list(heads), range(1, size + 1)] = 1
+    return arcs
+
+
+def projective_textbook_eisner(scores: np.ndarray, single_root: bool) -> float:
+    """The best tree's score by the textbook recursion with plain loops, for sentences too long to enumerate."""
+    size = len(scores)
+    if single_root:
+        words = scores[1:, 1:]
+        right, left = _projective_tables(words)
+        return max(left[0, top] + scores[0, top + 1] + right[top, size - 2] for top in range(size - 1))
+    forbidden = scores.astype(np.float64).copy()
+    forbidden[:, 0] = -np.inf
+    return float(_projective_tables(forbidden)[0][0, size - 1])
+
+
+def _projective_tables(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    size = len(scores)
+    right, left, open_right, open_left = (np.zeros((size, size)) for _ in range(4))
+    for width in range(1, size):
+        for i in range(size - width):
+            j = i + width
+            inner = max(right[i, k] + left[k + 1, j] for k in range(i, j))
+            open_right[i, j] = inner + scores[i, j]
+            open_left[i, j] = inner + scores[j, i]
+            right[i, j] = max(open_right[i, k] + right[k, j] for k in range(i + 1, j + 1))
+            left[i, j] = max(left[i, k] + open_left[k, j] for k in range(i, j))
+    return right, left
+
+
+# ---------------------------------------------------------------- spanning trees, directed and undirected
+
+
+@cache
+def spanning_trees(words: int, single_root: bool) -> np.ndarray:
+    """Every head vector ``[count, words + 1]`` of a sentence, by trying them all."""
+    trees = []
+    for heads in itertools.product(*([h for h in range(words + 1) if h != d] for d in range(1, words + 1))):
+        roots = heads.count(0)
+        if roots == 0 or (single_root and roots > 1):
+            continue
+        reached = {0}
+        for _ in range(words):
+            reached |= {d for d, h in enumerate(heads, 1) if h in reached}
+        if len(reached) == words + 1:
+            trees.append((0, *heads))
+    return np.array(trees, dtype=np.int64).reshape(-1, words + 1)
+
+
+def spanning_scores(scores: np.ndarray, trees: np.ndarray) -> np.ndarray:
+    """Scores ``[batch, count]`` (float64) of every tree ``[count, words + 1]`` under ``scores [batch, head, dep]``."""
+    dependents = np.arange(1, trees.shape[1])
+    return scores.astype(np.float64)[:, trees[:, 1:], dependents].sum(-1)

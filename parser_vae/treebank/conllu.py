@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -192,31 +193,32 @@ def _read_block(
     if plain and len(source) <= LONGEST_LINE and normal.endswith("\n") and "\r" not in normal:
         columns = _columns(normal)
         if columns is not None:
-            heads = tuple(map(_HEADS.__getitem__, columns[6]))
-            if trees == "ignore" or is_tree(heads):
-                return Sentence(source, path, line, columns[1], columns[3], heads, columns[7])
+            sentence = _sentence(source, path, line, columns)
+            if trees == "ignore" or is_tree(sentence.heads):
+                return sentence
     lines = normal.strip("\n").split("\n")
     errors = diagnose(lines, path, line, trees, cut_off=not normal.endswith("\n"))
     if errors:
         return Malformed(source, path, line, errors)
     rows = [row for row in (text.split("\t") for text in lines if not text.startswith("#")) if row[0].isdigit()]
-    columns = tuple(zip(*rows, strict=True))
-    return Sentence(source, path, line, columns[1], columns[3], tuple(map(_HEADS.__getitem__, columns[6])), columns[7])
+    return _sentence(source, path, line, list(zip(*rows, strict=True)))
 
 
-def _columns(normal: str) -> tuple[tuple[str, ...], ...] | None:
+def _sentence(source: str, path: str, line: int, columns: list[tuple[str, ...]]) -> Sentence:
+    heads = tuple(map(_HEADS.__getitem__, columns[6]))
+    return Sentence(source, path, line, columns[1], columns[3], heads, columns[7])
+
+
+def _columns(normal: str) -> list[tuple[str, ...]] | None:
     """Return the ten columns of the words if the block is plainly well formed, up to its HEAD; None is no verdict."""
     if "\t\t" in normal or "\t\n" in normal:
         return None
-    lines = normal.strip("\n").split("\n")
-    first = 0
-    while lines[first].startswith("#"):
-        first += 1
-        if first == len(lines):
-            return None
-    rows = [line.split("\t") for line in lines[first:]]
+    start = 0
+    while normal.startswith("#", start):
+        start = normal.find("\n", start) + 1
+    rows = [line.split("\t") for line in normal[start:].strip("\n").split("\n")]
     try:
-        columns = tuple(zip(*rows, strict=True))
+        columns = list(zip(*rows, strict=True))
     except ValueError:
         return None
     if len(columns) != len(COLUMNS):
@@ -225,7 +227,8 @@ def _columns(normal: str) -> tuple[tuple[str, ...], ...] | None:
     if ids != _WORD_IDS[: len(ids)]:
         if id_problems(ids):
             return None
-        columns = tuple(zip(*(row for row in rows if row[0].isdigit()), strict=True))
+        is_word = list(map(str.isdigit, ids))
+        columns = [tuple(compress(column, is_word)) for column in columns]
     return columns
 
 

@@ -77,9 +77,10 @@ def id_problems(ids: Sequence[str]) -> list[Problem]:
     open_range = 0
     range_index, range_text = 0, ""
     for index, text in enumerate(ids):
-        if (number := parse_number(text)) is not None:
-            if number != word + 1:
-                problems.append(Problem(index, f"ID is {number}, expected {word + 1}", "number the words 1, 2, 3, ..."))
+        if text == str(word + 1):
+            word, empty = word + 1, 0
+        elif (number := parse_number(text)) is not None:
+            problems.append(Problem(index, f"ID is {number}, expected {word + 1}", "number the words 1, 2, 3, ..."))
             word, empty = number, 0
         elif match := _RANGE.fullmatch(text):
             first, last = int(match[1]), int(match[2])

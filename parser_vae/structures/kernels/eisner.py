@@ -1,0 +1,297 @@
+"""The best projective tree of each sentence: Eisner's algorithm (1996), compiled.
+
+Four tables over spans: complete spans headed by their left end (``right``: all dependents lie to the right) or their
+right end (``left``), and open spans whose two ends are joined by an arc (``open_right``, ``open_left``). No
+back-pointers are kept: arg-maxes are found again on the best tree only. Layouts: see ``layout.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from parser_vae.structures.kernels.layout import lanes_layout, row, starts_layout, table_size
+from parser_vae.structures.kernels.simd import REGISTER_BYTES, lanes_of, load, maximum, spread, store
+from parser_vae.structures.kernels.threads import run_over_sentences, workspace
+
+FEASIBLE, INFEASIBLE, NOT_A_NUMBER = 0, 1, 2
+
+# Longer sentences go one at a time, and so does a remainder of fewer sentences than this: measured, see benchmarks.
+_LONGEST_IN_LANES = 40
+_FEWEST_IN_LANES = 5
+_TABLES = 6
+
+
+def eisner_heads(
+    scores: NDArray[Any], lengths: NDArray[Any], single_root: bool, threads: int = 1
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Return the heads ``[batch, n + 1]`` of the best projective trees and a status ``[batch]`` of each sentence.
+
+    Args:
+        scores: ``[batch, head, dependent]``, float32 or float64, C-contiguous; never written.
+        lengths: Words of each sentence ``[batch]``, integers from 1 to n.
+        single_root: Exactly one arc leaves the root; else at least one.
+        threads: How many sentences' groups may run at a time.
+
+    Returns:
+        Heads, 0 at the root's slot and at padding; and FEASIBLE, INFEASIBLE (``-inf`` forbids every tree; the heads
+        are 0) or NOT_A_NUMBER (a score is NaN or ``+inf``).
+    """
+    heads = np.zeros(scores.shape[:2], np.int32)
+    status = np.zeros(scores.shape[0], np.int8)
+    lengths = np.asarray(lengths, np.int64)
+    elements = _TABLES * table_size(scores.shape[1], scores.itemsize) + 64
+
+    def part(indices: NDArray[np.int64]) -> None:
+        _eisner(scores, lengths, indices, not single_root, heads, status, workspace(scores.dtype, elements))
+
+    run_over_sentences(part, lengths, REGISTER_BYTES // scores.itemsize, threads)
+    return heads, status
+
+
+@numba.njit(cache=True, nogil=True)
+def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any, status: Any, work: Any) -> None:
+    """Fill ``heads`` and ``status`` of the sentences of ``indices``, whose lengths descend.
+
+    With one root the chart spans the words alone and the root's arc is chosen last; with many, node 0 is the root.
+    """
+    lanes = lanes_of(scores)
+    first_node = 0 if with_root else 1
+    stack = np.empty((2 * scores.shape[1] + 4, 3), np.int64)
+    begin = 0
+    while begin < len(indices):
+        size = lengths[indices[begin]] + 1 - first_node
+        count = min(lanes, len(indices) - begin)
+        if size > _LONGEST_IN_LANES or count < _FEWEST_IN_LANES:
+            count = 1
+            layout = starts_layout(size, lanes)
+        else:
+            layout = lanes_layout(size, lanes)
+        elements = row(layout, size) + 4 * lanes
+        tables = (
+            work[0:elements],
+            work[elements : 2 * elements],
+            work[2 * elements : 3 * elements],
+            work[3 * elements : 4 * elements],
+        )
+        up = work[4 * elements : 5 * elements]
+        down = work[5 * elements : 6 * elements]
+        check = work[6 * elements : 6 * elements + lanes]
+        group = indices[begin : begin + count]
+        if layout[3] == 1:
+            _spread_lanes(scores, lengths, group, first_node, size, layout, up, down)
+        else:
+            _spread_starts(scores[group[0]], first_node, size, layout, up, down)
+        _chart(tables, up, down, size, layout, check)
+        for lane in range(count):
+            sentence = group[lane]
+            problem = check[lane]
+            if layout[3] != 1:
+                for other in range(1, lanes):
+                    problem += check[other]
+            status[sentence] = _best_tree(
+                tables, up, down, layout, lane, lengths[sentence], scores[sentence], problem, with_root, stack,
+                heads[sentence],
+            )  # fmt: skip
+        begin += count
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread_lanes(
+    scores: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, up: Any, down: Any
+) -> None:
+    """Copy the scores of a group of sentences to ``up`` (head left of dependent) and ``down``, one sentence a lane."""
+    lanes = layout[2]
+    count = len(group)
+    sizes = np.empty(lanes, np.int64)
+    sources = np.empty(lanes, np.int64)
+    for lane in range(lanes):
+        sources[lane] = group[min(lane, count - 1)]
+        sizes[lane] = lengths[sources[lane]] + 1 - first_node
+    shortest = sizes[lanes - 1]
+    for head in range(size):
+        for dependent in range(size):
+            if head == dependent:
+                continue
+            target = up if head < dependent else down
+            at = row(layout, abs(head - dependent)) + min(head, dependent) * lanes
+            if dependent + first_node == 0:
+                for lane in range(lanes):
+                    target[at + lane] = -np.inf
+            elif max(head, dependent) < shortest:
+                for lane in range(lanes):
+                    target[at + lane] = scores[sources[lane], head + first_node, dependent + first_node]
+            else:
+                for lane in range(lanes):
+                    inside = max(head, dependent) < sizes[lane]
+                    target[at + lane] = (
+                        scores[sources[lane], head + first_node, dependent + first_node] if inside else 0
+                    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread_starts(scores: Any, first_node: Any, size: Any, layout: Any, up: Any, down: Any) -> None:
+    """Copy the scores of one sentence to ``up`` (head left of dependent) and ``down``, a row for each width."""
+    for width in range(1, size):
+        here = row(layout, width)
+        for start in range(size - width):
+            node = start + first_node
+            up[here + start] = scores[node, node + width]
+            down[here + start] = scores[node + width, node]
+        if first_node == 0:
+            down[here] = -np.inf
+        for start in range(size - width, layout[0]):
+            up[here + start] = 0
+            down[here + start] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _chart(tables: Any, up: Any, down: Any, size: Any, layout: Any, check: Any) -> None:
+    """Fill the four tables by increasing width; ``check`` becomes NaN in lanes that read a NaN or ``+inf`` score."""
+    right, left, open_right, open_left = tables
+    row_size, row_shrink, stride, step = layout
+    lowest = spread(right, np.finfo(np.float32).min)
+    forbidden = spread(right, -np.inf)
+    zero = spread(right, 0.0)
+    checked = zero
+    for start in range(0, size, step):
+        store(right, start * stride, zero)
+        store(left, start * stride, zero)
+    # by start, from the right: the items that begin here stay in the cache while their widths grow
+    for start in range((size - 1) // step * step, -1, -step):
+        for width in range(1, size - start):
+            first = row_size + start * stride  # the item that begins here and has width `split`
+            second = row(layout, width - 1) + (start + 1) * stride  # the item that ends where this one does
+            between = load(left, second)
+            best_right = forbidden
+            best_left = forbidden
+            for split in range(1, width):
+                following = second + stride - row_size + (width - split - 1) * row_shrink
+                between = maximum(between, load(right, first) + load(left, following))
+                best_right = maximum(best_right, load(open_right, first) + load(right, second))
+                best_left = maximum(best_left, load(left, first) + load(open_left, second))
+                first += row_size - split * row_shrink
+                second = following
+            at = row(layout, width) + start * stride
+            score_right = load(up, at)
+            score_left = load(down, at)
+            # maximum(lowest, NaN) is NaN, and 0 * NaN and 0 * inf are NaN: one test for both, -inf passes
+            checked = checked + zero * maximum(lowest, score_right) + zero * maximum(lowest, score_left)
+            arc_right = between + score_right
+            arc_left = between + score_left
+            store(open_right, at, arc_right)
+            store(open_left, at, arc_left)
+            store(right, at, maximum(best_right, arc_right))
+            store(left, at, maximum(best_left, arc_left))
+    store(check, 0, checked)
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_tree(
+    tables: Any, up: Any, down: Any, layout: Any, lane: Any, length: Any, scores: Any, problem: Any, with_root: Any,
+    stack: Any, heads: Any,
+) -> Any:  # fmt: skip
+    """Write the best tree of one sentence and return its status."""
+    right, left = tables[0], tables[1]
+    if with_root:
+        if problem != problem:
+            return NOT_A_NUMBER
+        if not right[row(layout, length) + lane] > -np.inf:
+            return INFEASIBLE
+        stack[0] = (0, length, 0)
+        _trace(tables, up, down, layout, lane, 0, stack, 1, heads)
+        return FEASIBLE
+    best = right[0] - np.inf
+    best_word = -1
+    for word in range(length):
+        root_score = scores[0, word + 1]
+        if not root_score < np.inf:
+            problem += np.nan
+        value = (
+            left[row(layout, word) + lane]
+            + root_score
+            + right[row(layout, length - 1 - word) + word * layout[2] + lane]
+        )
+        if value > best:
+            best = value
+            best_word = word
+    if problem != problem:
+        return NOT_A_NUMBER
+    if best_word < 0:
+        return INFEASIBLE
+    heads[best_word + 1] = 0
+    stack[0] = (0, best_word, 1)
+    stack[1] = (best_word, length - 1 - best_word, 0)
+    _trace(tables, up, down, layout, lane, 1, stack, 2, heads)
+    return FEASIBLE
+
+
+@numba.njit(cache=True, nogil=True)
+def _trace(
+    tables: Any, up: Any, down: Any, layout: Any, lane: Any, first_node: Any, stack: Any, waiting: Any, heads: Any
+) -> None:
+    """Write the heads below the ``waiting`` items of ``stack``: (start, width, kind).
+
+    Kinds: 0 complete to the right, 1 complete to the left, 2 open to the right, 3 open to the left.
+    """
+    right, left, open_right, open_left = tables
+    stride = layout[2]
+    while waiting > 0:
+        waiting -= 1
+        start, width, kind = stack[waiting]
+        if width == 0:
+            continue
+        begin = start * stride + lane
+        here = row(layout, width) + begin
+        found = 0
+        if kind == 0:
+            target = right[here]
+            best = right[here] - np.inf
+            for split in range(1, width + 1):
+                value = (
+                    open_right[row(layout, split) + begin] + right[row(layout, width - split) + begin + split * stride]
+                )
+                if value > best:
+                    best = value
+                    found = split
+                    if value >= target:
+                        break
+            heads[first_node + start + found] = first_node + start
+            stack[waiting] = (start + found, width - found, 0)
+            stack[waiting + 1] = (start, found, 2)
+        elif kind == 1:
+            target = left[here]
+            best = left[here] - np.inf
+            for split in range(width):
+                value = (
+                    left[row(layout, split) + begin] + open_left[row(layout, width - split) + begin + split * stride]
+                )
+                if value > best:
+                    best = value
+                    found = split
+                    if value >= target:
+                        break
+            heads[first_node + start + found] = first_node + start + width
+            stack[waiting] = (start, found, 1)
+            stack[waiting + 1] = (start + found, width - found, 3)
+        else:
+            target = open_right[here] if kind == 2 else open_left[here]
+            arc = up[here] if kind == 2 else down[here]
+            best = arc - np.inf
+            for split in range(width):
+                value = (
+                    right[row(layout, split) + begin]
+                    + left[row(layout, width - 1 - split) + begin + (split + 1) * stride]
+                    + arc
+                )
+                if value > best:
+                    best = value
+                    found = split
+                    if value >= target:
+                        break
+            stack[waiting] = (start, found, 0)
+            stack[waiting + 1] = (start + found + 1, width - 1 - found, 1)
+        waiting += 2
