@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import zlib
@@ -27,7 +28,8 @@ def compared() -> Report:
 @pytest.fixture(scope="module")
 def page() -> str:
     domain = DomainDivergence(91.0, 1.64, ("flight", "<tag>"), ("الولد",))
-    return compared().to_html("Atis & <others>", command="parser-vae evaluate --gold 'a & b'", domain=domain)
+    report = dataclasses.replace(compared(), domain=domain)
+    return report.to_html("Atis & <others>", command="parser-vae evaluate --gold 'a & b'")
 
 
 class Outline(HTMLParser):
