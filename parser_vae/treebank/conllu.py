@@ -103,7 +103,19 @@ def read_treebank(
     Raises:
         TreebankError: The file cannot be read, is empty, or (with ``stop``) is not well formed.
     """
-    name, data = _read_bytes(path)
+    name, data = read_bytes(path)
+    return parse_treebank(data, name, trees=trees, on_error=on_error, input=input)
+
+
+def parse_treebank(
+    data: bytes,
+    name: str,
+    *,
+    trees: Literal["check", "ignore"] = "check",
+    on_error: Literal["stop", "skip"] = "stop",
+    input: Literal["conllu", "words"] = "conllu",
+) -> Treebank:
+    """Return the sentences in the content of a file, called ``name`` in messages; see :func:`read_treebank`."""
     try:
         text, decoded = data.decode(), True
     except UnicodeDecodeError:
@@ -159,8 +171,12 @@ def write_treebank(path: str | Path, blocks: Iterable[Sentence | Malformed]) -> 
         raise TreebankError(str(path), None, f"cannot be written ({reason})", "choose another place") from error
 
 
-def _read_bytes(path: str | Path | BinaryIO) -> tuple[str, bytes]:
-    """Return the name for messages and the unzipped content."""
+def read_bytes(path: str | Path | BinaryIO) -> tuple[str, bytes]:
+    """Return the name of a file for messages, and its content, unzipped if it is gzipped; ``-`` is standard input.
+
+    Raises:
+        TreebankError: The file cannot be read or unzipped.
+    """
     name = str(path) if isinstance(path, str | Path) else str(getattr(path, "name", "<stream>"))
     if name == "-":
         name, path = "<stdin>", sys.stdin.buffer
