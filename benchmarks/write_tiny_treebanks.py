@@ -108,6 +108,13 @@ class Grammar:
     def conjoin(self, first: Phrase, second: Phrase, conjunction: str = "and") -> Phrase:
         return first.after(second.before(word(conjunction, "CCONJ"), "cc"), "conj")
 
+    def determined(self, phrase: Phrase, form: str) -> Phrase:
+        """Put an article or a possessive pronoun in front of a noun phrase."""
+        if form in {"its", "their", "your", "my"}:
+            return phrase.before(word(form, "PRON"), "nmod:poss")
+        vowel = phrase.words[0].form[0] in "aeiou"
+        return phrase.before(word("an" if form == "a" and vowel else form, "DET", form), "det")
+
     def negated(self, form: str, lemma: str) -> list[Token]:
         """Return ``did`` and ``n't``: two words that are one token."""
         first = word(form, "AUX", lemma)
@@ -123,17 +130,19 @@ class News(Grammar):
         council senate"
     things = "plan report market election law price tax decision budget deal agreement strike proposal crisis/crises \
         bridge hospital airport factory road school contract policy reform campaign debate statement investigation \
-        program loan shipment harvest pipeline treaty currency merger verdict"
+        program loan shipment harvest pipeline treaty currency merger verdict \
+        sugar rice oil egg potato/potatoes milk apple"
     nouns = people + " " + things
     adjectives = "new national former public economic local foreign recent political large financial main important \
-        federal regional private serious independent strong senior controversial global annual weak"
+        federal regional private serious independent strong senior controversial global fresh \
+        annual hot cold weak sweet soft"
     adverbs = "quickly recently finally openly again officially reportedly sharply clearly widely carefully soon"
     first_names = "Anna Peter Maria John Helen David Laura Martin Irene Victor Clara Paul"
     last_names = "Keller Brown Novak Rossi Olsen Meyer Laurent Santos Fischer Adams Kovac Lindgren Moreau Petrov"
     places = "Norland Berin Westport Callow Arden Tarsk Lorvale Medina Eastham Dunmore Sorrel"
     transitive = "announce/announced reject/rejected support/supported criticize/criticized approve/approved \
         sign/signed discuss/discussed close/closed open/opened delay/delayed present/presented cancel/cancelled \
-        buy/bought defend/defended review/reviewed cut/cut win/won"
+        buy/bought defend/defended review/reviewed cut/cut use/used add/added make/made take/took win/won"
     intransitive = "resign/resigned fall/fell rise/rose meet/met begin/began collapse/collapsed arrive/arrived \
         end/ended continue/continued vote/voted protest/protested"
     reporting = "say/said announce/announced believe/believed report/reported claim/claimed warn/warned"
@@ -151,7 +160,7 @@ class News(Grammar):
             phrase = Phrase(self.noun(nouns, plural=True))
             if self.chance(0.5):
                 phrase.before(self.adjective_phrase(), "amod")
-            numeral = self.pick("two three several ten twenty") if self.chance(0.5) else ""
+            numeral = self.pick("two three 2 several 10 ten 3 4 20 twenty 6 100 200 500") if self.chance(0.5) else ""
             if numeral:
                 return phrase.before(word(numeral, "ADJ" if numeral == "several" else "NUM"), _numeral(numeral))
             return phrase
@@ -168,9 +177,8 @@ class News(Grammar):
             phrase.before(owner.after(word("'s", "PART"), "case"), "nmod:poss")
         else:
             article = "the" if plural or self.chance(0.65) else "a"
-            if article == "a" and phrase.words[0].form[0] in "aeiou":
-                article = "an"
-            phrase.before(word(article, "DET", "a" if article == "an" else ""), "det")
+            article = self.pick("some its their your my") if self.chance(0.15) else article
+            self.determined(phrase, article)
         if depth == 0 and self.chance(0.22):
             phrase.after(self.prepositional(depth + 1), "nmod")
         if depth == 0 and self.chance(0.1):
@@ -181,7 +189,7 @@ class News(Grammar):
         if self.chance(0.4):
             name = self.pick(self.places)
             return self.case(self.pick("in of from near"), Phrase(word(name, "PROPN", name, "Number=Sing")))
-        preposition = self.pick("of on about for with against after in")
+        preposition = self.pick("of on about for with against into after in")
         return self.case(preposition, self.noun_phrase(self.things, depth))
 
     def relative_clause(self) -> Phrase:
@@ -199,6 +207,10 @@ class News(Grammar):
         if self.chance(0.5):
             day = self.pick(self.days)
             return self.case("on", Phrase(word(day, "PROPN", day, "Number=Sing")))
+        if self.chance(0.25):
+            unit = Phrase(word(self.pick("hours minutes years"), "NOUN", feats="Number=Plur"))
+            unit.head.lemma = unit.head.form[:-1]
+            return self.case("for", unit.before(word(self.pick("two 2 10 three 20"), "NUM"), "nummod"))
         unit = Phrase(word(self.pick("week month year"), "NOUN", feats="Number=Sing"))
         return unit.before(word("last", "ADJ"), "amod")
 
@@ -206,7 +218,12 @@ class News(Grammar):
         """Return a predicate without its subject, and the relation that the subject will have."""
         kind = self.random.random()
         if kind < 0.34:
-            phrase = self.verb(self.transitive).after(self.noun_phrase(self.things, depth), "obj")
+            thing = (
+                Phrase(word(self.pick("it them"), "PRON"))
+                if self.chance(0.15)
+                else self.noun_phrase(self.things, depth)
+            )
+            phrase = self.verb(self.transitive).after(thing, "obj")
         elif kind < 0.5:
             phrase = self.verb(self.intransitive)
             if self.chance(0.4):
@@ -260,12 +277,12 @@ class News(Grammar):
             return self.extraposed()
         predicate, relation = self.predicate(depth)
         if self.chance(0.12):
-            subject = Phrase(word(self.pick("he she they it"), "PRON"))
+            subject = Phrase(word(self.pick("he she they it we i you"), "PRON"))
         else:
             subject = self.noun_phrase(self.people if relation == "nsubj" else self.things, depth)
             if depth == 0 and self.chance(0.08):
                 subject = self.conjoin(subject, self.noun_phrase(self.people, 1))
-        if subject.head.feats == "Number=Plur" or subject.head.form == "they" or _conjoined(subject):
+        if subject.head.feats == "Number=Plur" or subject.head.form in {"they", "we", "you"} or _conjoined(subject):
             for token in predicate.words:
                 if token.head is predicate.head and token.deprel in {"cop", "aux:pass"}:
                     token.form = {"was": "were", "is": "are"}.get(token.form, token.form)
@@ -273,9 +290,7 @@ class News(Grammar):
 
     def extraposed(self) -> Phrase:
         """Return a clause whose subject's relative clause stands behind the verb: its arc crosses the verb's."""
-        subject = Phrase(self.noun(self.things)).before(word("a", "DET"), "det")
-        if subject.words[1].form[0] in "aeiou":
-            subject.words[0].form = "an"
+        subject = self.determined(Phrase(self.noun(self.things)), "a")
         form, lemma = self.random.choice(["emerged emerge", "followed follow", "appeared appear"]).split()
         clause = Phrase(word(form, "VERB", lemma, "Mood=Ind|Tense=Past|VerbForm=Fin")).before(subject, "nsubj")
         if self.chance(0.6):
@@ -288,7 +303,9 @@ class News(Grammar):
     def sentence(self) -> Phrase:
         phrase = self.clause()
         if self.chance(0.14):
-            adverbial = self.clause(1).before(word(self.pick("after because although while"), "SCONJ"), "mark")
+            adverbial = self.clause(1).before(
+                word(self.pick("after because if although when while until once"), "SCONJ"), "mark"
+            )
             if self.chance(0.4):
                 phrase.before(adverbial.after(comma(), "punct"), "advcl")
             else:
@@ -343,7 +360,7 @@ class Kitchen(Grammar):
         if self.chance(0.3):
             phrase.before(self.adjective_phrase(), "amod")
         if self.chance(0.75):
-            phrase.before(word(self.pick("the some your"), "DET"), "det")
+            self.determined(phrase, self.pick("the some your"))
         if self.chance(0.15):
             phrase = self.conjoin(phrase, self.food())
         return phrase
@@ -352,14 +369,13 @@ class Kitchen(Grammar):
         return Phrase(self.noun(self.pieces, plural=True) if self.chance(0.5) else self.noun(self.masses))
 
     def the_food(self) -> Phrase:
-        return self.food().before(word(self.pick("the your my"), "DET"), "det")
+        return self.determined(self.food(), self.pick("the your my"))
 
     def place(self) -> Phrase:
         phrase = Phrase(self.noun(self.tools))
         if self.chance(0.4):
             phrase.before(word(self.pick(self.sizes), "ADJ", feats="Degree=Pos"), "amod")
-        article = "the" if self.chance(0.5) else ("an" if phrase.words[0].form[0] in "aeiou" else "a")
-        phrase.before(word(article, "DET", "a" if article == "an" else ""), "det")
+        self.determined(phrase, self.random.choice(["the", "a"]))
         return self.case(self.pick("in into with on"), phrase)
 
     def duration(self) -> Phrase:
@@ -529,7 +545,7 @@ def _conjoined(phrase: Phrase) -> bool:
 
 
 def _modal(grammar: Grammar) -> Token:
-    return word(grammar.pick("will would could may must"), "AUX")
+    return word(grammar.pick("will would can could should may must"), "AUX")
 
 
 def _capitalised(phrase: Phrase) -> Phrase:
