@@ -1,7 +1,7 @@
 """Dependency trees drawn as arcs: SVG for pages and documents, text for terminals.
 
 Every arc has a ``Mark`` that says how it compares with gold. Marks differ in colour and in the line itself (solid,
-dashed, heavy), so they can be told apart without seeing colours, on paper, and in text.
+dashed, heavy) or the label (``≠``), so they can be told apart without seeing colours, on paper, and in text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STYLE = """
 .tree .rel { font-size: 11px; paint-order: stroke; stroke: var(--paper); stroke-width: 5px; stroke-linejoin: round; }
 .tree path { fill: none; stroke: var(--soft); stroke-width: 1.2; }
 .tree path.tip { fill: var(--soft); stroke: none; }
-.tree .label .rel { fill: var(--wrong); font-style: italic; text-decoration: underline dotted; }
+.tree .label .rel { fill: var(--wrong); font-style: italic; }
 .tree .wrong path, .tree .broken path { stroke: var(--wrong); stroke-width: 1.6; stroke-dasharray: 5 3; }
 .tree .broken path { stroke-width: 2.6; }
 .tree .fixed path { stroke: var(--fixed); stroke-width: 2.6; }
@@ -223,7 +223,7 @@ def _columns(sentence: Sentence, arcs: Sequence[_Arc]) -> tuple[list[float], flo
     labels: dict[tuple[int, int], float] = {}
     for arc in arcs:
         if arc.span[1] - arc.span[0] == 1:
-            labels[arc.span] = max(labels.get(arc.span, 0), _width(arc.label, 11) + 24)
+            labels[arc.span] = max(labels.get(arc.span, 0), _width(arc.label, 11) + 30)
     centres = [_GAP + widths[0] / 2]
     for word in range(1, len(widths)):
         apart = (widths[word - 1] + widths[word]) / 2 + _GAP
@@ -276,7 +276,8 @@ def _svg_arc(arc: _Arc, level: int, feet: dict[tuple[_Arc, int], float], top: in
             f"H{end - step:.1f} Q{end:.1f} {height} {end:.1f} {height + bend:.1f} V{top - 6}"
         )
         middle, baseline = (start + end) / 2, height + 4
-    label = f'<text class="rel" x="{middle:.1f}" y="{baseline}">{_text(arc.label)}</text>'
+    relation = f"≠ {arc.label}" if arc.mark is Mark.LABEL else arc.label
+    label = f'<text class="rel" x="{middle:.1f}" y="{baseline}">{_text(relation)}</text>'
     group = f'<g class="{arc.mark.value}">'
     return f'{group}<path d="{path}"/>{tip}</g>', f"{group}{label}</g>"
 

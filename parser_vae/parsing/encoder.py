@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from parser_vae.parsing import kernels
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.layers import BidirectionalLSTM, SharedDropout, uniform_
 from parser_vae.parsing.vocabulary import UNKNOWN, NumberNormalisation, Vocabulary
@@ -127,6 +128,8 @@ class MlpArcScorer(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[batch, head, dependent]`` of states ``[batch, L, inputs]``."""
         head, dependent = self.head(states) + self.bias, self.dependent(states)
+        if kernels.can_score(head, dependent):
+            return kernels.pairwise_tanh(head, dependent, self.output.weight[0])
         return self.output(torch.tanh(head[:, :, None] + dependent[:, None])).squeeze(-1)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from parser_vae.treebank.columns import parse_dependencies, parse_features, parse_items
 
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A syntactic word: the ten columns as they stand in the file, ID and HEAD as numbers.
 
     Attributes:
@@ -51,8 +51,7 @@ class Word:
         return parse_dependencies(self.deps)
 
 
-@dataclass(frozen=True, slots=True)
-class MultiwordToken:
+class MultiwordToken(NamedTuple):
     """A surface token of several words, such as ``don't``: the words ``first`` to ``last``, both included."""
 
     first: int
@@ -61,8 +60,7 @@ class MultiwordToken:
     misc: str
 
 
-@dataclass(frozen=True, slots=True)
-class EmptyNode:
+class EmptyNode(NamedTuple):
     """An elided word of an enhanced graph (ID such as ``8.1``), with its ten columns; never part of a basic tree."""
 
     id: str
