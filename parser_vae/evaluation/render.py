@@ -89,13 +89,13 @@ def marks(gold: Sentence, system: Sentence, before: Sentence | None = None) -> l
     """
     right = _right_heads(gold, system)
     result = [Mark.RIGHT if right.get(word) else Mark.WRONG for word in range(len(system))]
-    for gold_word, word in enumerate(align_words(gold, system)):
+    for gold_word, word in enumerate(align_words([gold], [system])):
         if word != UNALIGNED and right[word] and _base(gold.deprels[gold_word]) != _base(system.deprels[word]):
             result[word] = Mark.LABEL
     if before is None:
         return result
     was_right = _right_heads(gold, before)
-    pairs = zip(align_words(gold, system), align_words(gold, before), strict=True)
+    pairs = zip(align_words([gold], [system]), align_words([gold], [before]), strict=True)
     for word, earlier in pairs:
         if UNALIGNED in (word, earlier):
             continue
@@ -181,7 +181,7 @@ def _base(deprel: str) -> str:
 
 def _right_heads(gold: Sentence, system: Sentence) -> dict[int, bool]:
     """Return for each aligned word of ``system``, from 0, whether it has the gold head."""
-    partners = align_words(gold, system)
+    partners = align_words([gold], [system])
     right = dict.fromkeys(range(len(system)), False)
     for gold_word, word in enumerate(partners):
         gold_head = gold.heads[gold_word]
