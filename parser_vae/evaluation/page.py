@@ -12,7 +12,7 @@ from parser_vae.evaluation.domain import DomainDivergence
 from parser_vae.evaluation.examples import caption, marked_trees, telling_examples
 from parser_vae.evaluation.measures import BREAKDOWNS
 from parser_vae.evaluation.page_style import PAGE_STYLE
-from parser_vae.evaluation.render import MEANINGS, SIGNS, Mark, tree_svg
+from parser_vae.evaluation.render import MEANINGS, SIGNS, Mark, is_right_to_left, tree_svg
 from parser_vae.evaluation.report import Example, Measure, Report, ScorerReport
 from parser_vae.treebank.sentence import Sentence
 
@@ -192,7 +192,8 @@ def _example(example: Example) -> str:
     text = example.gold.text or " ".join(example.gold.forms)
     return (
         f'<figure><p class="sentence" dir="auto">{html.escape(text)}</p>'
-        f'<p class="meta">{html.escape(caption(example))}</p><div class="scroll">{drawings}</div></figure>'
+        f'<p class="meta">{html.escape(caption(example))}</p>'
+        f'<div class="scroll" dir="{"rtl" if is_right_to_left(example.gold) else "ltr"}">{drawings}</div></figure>'
     )
 
 

@@ -68,8 +68,8 @@ summary { cursor: pointer; color: var(--soft); }
 .legend .mark-broken line { stroke: var(--worse); stroke-width: 3; stroke-dasharray: 5 3; }
 .legend .mark-fixed line { stroke: var(--better); stroke-width: 3; }
 figure { margin: 0 0 1.6rem; border-top: 1px solid var(--line); padding-top: .8rem; }
-figcaption { position: sticky; left: 0; width: max-content; font-size: .8rem; font-weight: 650; color: var(--soft);
-  text-transform: uppercase; letter-spacing: .06em; margin-top: .5rem; }
+figcaption { position: sticky; inset-inline-start: 0; width: max-content; color: var(--soft);
+  font-size: .8rem; font-weight: 650; text-transform: uppercase; letter-spacing: .06em; margin-top: .5rem; }
 .sentence { font-size: 1.1rem; margin: 0; }
 .meta { color: var(--soft); font-size: .88rem; margin: 0; }
 dt { font-weight: 600; margin-top: .5rem; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -156,7 +156,7 @@ class Report:
             "resampling": {"resamples": self.resamples, "seed": self.seed, "level": self.level},
             **{name: _scorer_dict(report) for name, report in self.scorers.items()},
             "trees": {name: _measure_dict(measure) for name, measure in self.trees.items()},
-            "domain": None if self.domain is None else asdict(self.domain),
+            "domain": None if self.domain is None else _domain_dict(self.domain),
             "notes": list(self.notes),
         }
 
@@ -367,6 +367,11 @@ def _rounded(value: float) -> float:
 
 def _pair(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else [_rounded(end) for end in interval]
+
+
+def _domain_dict(domain: DomainDivergence) -> dict[str, Any]:
+    rounded = replace(domain, accuracy=_rounded(domain.accuracy), proxy_a_distance=_rounded(domain.proxy_a_distance))
+    return asdict(rounded)
 
 
 def _measure_dict(measure: Measure) -> dict[str, Any]:
