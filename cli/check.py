@@ -11,7 +11,7 @@ import typer
 from parser_vae.treebank.report import FileReport, check
 
 
-def check_command(
+def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="CoNLL-U files, gzipped or not; - is stdin.")],
 ) -> None:
     """List every problem of CoNLL-U files (file:line: what; what to do), and describe what is in them.
