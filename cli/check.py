@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from parser_vae.treebank.report import FileReport, check
+from parser_vae.treebank.report import FileReport
+from parser_vae.treebank.report import check as check_files
 
 
 def check(
@@ -18,7 +19,7 @@ def check(
 
     Exits with 1 if there is a problem.
     """
-    report = check(files)
+    report = check_files(files)
     for problem in report.problems:
         typer.echo(str(problem))
     for file in report.files:
