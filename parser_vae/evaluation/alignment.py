@@ -4,12 +4,14 @@ The two sides of a sentence must hold the same characters (spaces aside). Words 
 same word when they cover the same characters. The words of multiword tokens have no place of their own among the
 characters, so within the stretch that multiword tokens of either side cover, words are matched in order by a longest
 common subsequence of their lower-cased forms. This is the rule of the CoNLL 2018 shared task (Zeman et al. 2018,
-section 5), in this module's own words.
+section 5), in this module's own words. As there, one walk goes through the whole text and sentence ends are not looked
+at, so that the result is the same even where the two sides part at the end of a sentence.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from parser_vae.treebank.sentence import Sentence
@@ -30,13 +32,13 @@ class PlacedWord(NamedTuple):
         return self.start < limit if self.in_multiword else self.end <= limit
 
 
-def align_words(gold: Sentence, system: Sentence) -> list[int]:
+def align_words(gold: Sequence[Sentence], system: Sequence[Sentence]) -> list[int]:
     """Return for each gold word the 0-based index of the system's word that is the same, or ``UNALIGNED``.
 
-    Both sentences must hold the same ``characters``; the caller has checked that.
+    Words are counted through all sentences. Both sides must hold the same ``characters``; the caller has checked that.
     """
-    if gold.forms == system.forms and gold.multiword_tokens == system.multiword_tokens:
-        return list(range(len(gold)))
+    if all(map(have_same_words, gold, system)):
+        return list(range(sum(map(len, gold))))
     left, right = _place(gold), _place(system)
     partners = [UNALIGNED] * len(left)
     i = j = 0
@@ -55,6 +57,11 @@ def align_words(gold: Sentence, system: Sentence) -> list[int]:
     return partners
 
 
+def have_same_words(gold: Sentence, system: Sentence) -> bool:
+    """Return whether both sentences split the same text in the same way."""
+    return gold.forms == system.forms and _ranges(gold) == _ranges(system)
+
+
 def characters(sentence: Sentence) -> str:
     """Return the sentence's characters: the forms of its tokens joined, without spaces of any kind (Unicode Zs)."""
     return "".join(_without_spaces(form) for _, _, form in _tokens(sentence))
@@ -66,28 +73,32 @@ def _without_spaces(form: str) -> str:
 
 def _tokens(sentence: Sentence) -> list[tuple[int, int, str]]:
     """Return ``(first word, last word, form)`` of every surface token, words numbered from 1."""
-    ranges = {token.first: token for token in sentence.multiword_tokens}
+    ranges = {token[0]: token for token in _ranges(sentence)}
     tokens: list[tuple[int, int, str]] = []
     word = 1
     while word <= len(sentence):
-        token = ranges.get(word)
-        tokens.append((word, word, sentence.forms[word - 1]) if token is None else (word, token.last, token.form))
+        tokens.append(ranges.get(word, (word, word, sentence.forms[word - 1])))
         word = tokens[-1][1] + 1
     return tokens
 
 
-def _place(sentence: Sentence) -> list[PlacedWord]:
+def _ranges(sentence: Sentence) -> list[tuple[int, int, str]]:
+    return [(token.first, token.last, token.form) for token in sentence.multiword_tokens]
+
+
+def _place(sentences: Sequence[Sentence]) -> list[PlacedWord]:
     placed: list[PlacedWord] = []
-    multiword_starts = {token.first for token in sentence.multiword_tokens}
     start = 0
-    for first, last, form in _tokens(sentence):
-        bare = _without_spaces(form)
-        end = start + len(bare)
-        if first in multiword_starts:
-            placed += [PlacedWord(start, end, True, sentence.forms[w - 1].lower()) for w in range(first, last + 1)]
-        else:
-            placed.append(PlacedWord(start, end, False, bare.lower()))
-        start = end
+    for sentence in sentences:
+        multiword_starts = {first for first, _, _ in _ranges(sentence)}
+        for first, last, form in _tokens(sentence):
+            bare = _without_spaces(form)
+            end = start + len(bare)
+            if first in multiword_starts:
+                placed += [PlacedWord(start, end, True, sentence.forms[w - 1].lower()) for w in range(first, last + 1)]
+            else:
+                placed.append(PlacedWord(start, end, False, bare.lower()))
+            start = end
     return placed
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parser_vae.errors import InputError
-from parser_vae.evaluation.alignment import UNALIGNED, align_words, characters
+from parser_vae.evaluation.alignment import UNALIGNED, align_words, characters, have_same_words
 from parser_vae.treebank.sentence import Sentence
 
 NO_HEAD = -1
@@ -78,11 +78,7 @@ def match_words(gold: Sequence[Sentence], system: Sequence[Sentence]) -> Match:
     """
     _require_same_sentences(gold, system)
     gold_words, system_words = Words.of(gold), Words.of(system)
-    partner = np.full(len(gold_words.forms), UNALIGNED, dtype=np.int64)
-    for index, (left, right) in enumerate(zip(gold, system, strict=True)):
-        local = np.array(align_words(left, right), dtype=np.int64)
-        start = gold_words.first[index]
-        partner[start : start + len(local)] = np.where(local == UNALIGNED, UNALIGNED, local + system_words.first[index])
+    partner = np.array(align_words(gold, system), dtype=np.int64)
     return Match(system_words, partner, _heads_right(gold_words, system_words, partner))
 
 
@@ -108,7 +104,7 @@ def _place(sentence: Sentence) -> str:
 def _require_same_sentences(gold: Sequence[Sentence], system: Sequence[Sentence]) -> None:
     remedy = "score files that hold the same sentences in the same order"
     for left, right in zip(gold, system, strict=False):
-        if left.forms == right.forms and left.multiword_tokens == right.multiword_tokens:
+        if have_same_words(left, right):
             continue
         ours, theirs = characters(left), characters(right)
         if ours != theirs:

@@ -5,28 +5,26 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from parser_vae import __version__
 from parser_vae.evaluation import plots, wording
+from parser_vae.evaluation.domain import DomainDivergence
+from parser_vae.evaluation.examples import caption, marked_trees, telling_examples
 from parser_vae.evaluation.measures import BREAKDOWNS
 from parser_vae.evaluation.page_style import PAGE_STYLE
-from parser_vae.evaluation.render import MEANINGS, SIGNS, Mark, marks, tree_svg
+from parser_vae.evaluation.render import MEANINGS, SIGNS, Mark, is_right_to_left, tree_svg
 from parser_vae.evaluation.report import Example, Measure, Report, ScorerReport
 from parser_vae.treebank.sentence import Sentence
 
-if TYPE_CHECKING:
-    from parser_vae.evaluation.domain import DomainDivergence
-
 EXAMPLES = 3
-READABLE = 24  # words; trees of longer sentences are drawn only where no shorter one serves
+CHANGE_COLUMN = 4  # of the table of all scores, which is coloured
 
 
-def to_html(report: Report, title: str, *, command: str | None = None, domain: DomainDivergence | None = None) -> str:
+def to_html(report: Report, title: str, *, command: str | None = None) -> str:
     """Return the page; see ``Report.to_html``."""
     sections = [_header(report, title), _headline(report), _scores(report)]
-    if domain is not None:
-        sections.append(_domain(domain))
+    if report.domain is not None:
+        sections.append(_domain(report.domain))
     sections += [_breakdowns(report), _examples(report), _reading(report, command)]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -118,7 +116,10 @@ def _score_row(name: str, measure: Measure) -> str:
             wording.interval(change.interval, signed=True),
             wording.p_value(change.p_value),
         ]
-    columns = "".join(f'<td class="num">{html.escape(cell)}</td>' for cell in cells)
+    columns = "".join(
+        f'<td class="num{" change" if index == CHANGE_COLUMN else ""}">{html.escape(cell)}</td>'
+        for index, cell in enumerate(cells)
+    )
     return f"<tr{kind}><th>{html.escape(name)}</th>{columns}</tr>"
 
 
@@ -167,57 +168,32 @@ def _panel(report: Report, name: str, scorer: ScorerReport) -> str:
 
 
 def _examples(report: Report) -> str:
+    line = '<svg width="34" height="10" aria-hidden="true"><line x1="1" x2="33" y1="5" y2="5"/></svg>'
     legend = "".join(
-        f'<span class="mark-{mark.value}"><svg width="34" height="10" aria-hidden="true">'
-        f'<line x1="1" x2="33" y1="5" y2="5"/></svg>{MEANINGS[mark]}</span> '
+        f'<span class="mark-{mark.value}">{"<i>≠ relation</i> " if mark is Mark.LABEL else line}{MEANINGS[mark]}</span>'
         for mark in Mark
         if report.has_baseline or mark not in (Mark.FIXED, Mark.BROKEN)
     )
     parts = [f'<p class="legend">{legend}</p>']
-    for heading, chosen in _chosen(report):
+    for heading, chosen in telling_examples(report, EXAMPLES):
         parts.append(f"<h3>{heading}</h3>")
         parts += [_example(example) for example in chosen] or ["<p>There is none.</p>"]
     return f'<section class="examples"><h2>Sentences</h2>{"".join(parts)}</section>\n'
 
 
-def _chosen(report: Report) -> list[tuple[str, Sequence[Example]]]:
-    examples = report.examples
-    if not report.has_baseline:
-        hardest = sorted(examples, key=lambda example: (example.uas, -len(example.gold)))
-        return [("Hardest", _readable([example for example in hardest if example.uas < 100]))]
-    return [
-        ("Most improved", _readable([example for example in examples if example.gained > 0])),
-        ("Most worsened", _readable([example for example in reversed(examples) if example.gained < 0])),
-    ]
-
-
-def _readable(ranked: Sequence[Example]) -> Sequence[Example]:
-    """Return the first few that fit a screen, filled up with longer ones."""
-    short = [example for example in ranked if len(example.gold) <= READABLE]
-    long = [example for example in ranked if len(example.gold) > READABLE]
-    return (short + long)[:EXAMPLES]
-
-
 def _example(example: Example) -> str:
-    gold, predicted, baseline = example.gold, example.predicted, example.baseline
-    rows = [("gold", gold, [Mark.RIGHT] * len(gold))]
-    if baseline is not None:
-        rows.append(("before", baseline, marks(gold, baseline)))
-    rows.append(("after" if baseline is not None else "predicted", predicted, marks(gold, predicted, baseline)))
-    name = f"{gold.path}:{gold.line}" if gold.sent_id is None else gold.sent_id
-    score = f"{example.uas:.0f}% of heads right"
-    if example.before is not None:
-        score = f"{example.before:.0f}% → {score} ({abs(example.gained)} {'more' if example.gained > 0 else 'fewer'})"
+    rows = marked_trees(example)
     trees = [tree for _, tree, _ in rows]
     drawings = "".join(
         f'<figcaption>{label}</figcaption><div class="drawing">'
         f"{tree_svg(tree, drawn, title=_described(label, tree, drawn), alongside=trees)}</div>"
         for label, tree, drawn in rows
     )
-    text = gold.text or " ".join(gold.forms)
+    text = example.gold.text or " ".join(example.gold.forms)
     return (
         f'<figure><p class="sentence" dir="auto">{html.escape(text)}</p>'
-        f'<p class="meta"><bdi>{html.escape(name)}</bdi>: {score}</p><div class="scroll">{drawings}</div></figure>'
+        f'<p class="meta">{html.escape(caption(example))}</p>'
+        f'<div class="scroll" dir="{"rtl" if is_right_to_left(example.gold) else "ltr"}">{drawings}</div></figure>'
     )
 
 

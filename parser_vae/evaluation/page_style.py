@@ -27,8 +27,8 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 .card.better { border-left-color: var(--better); }
 .card.worse { border-left-color: var(--worse); }
 .badge { font-weight: 600; }
-.better .badge, tr.better td:last-child, tr.better td:nth-child(6), span.better { color: var(--better); }
-.worse .badge, tr.worse td:last-child, tr.worse td:nth-child(6), span.worse { color: var(--worse); }
+.better .badge, tr.better .change, span.better { color: var(--better); }
+.worse .badge, tr.worse .change, span.worse { color: var(--worse); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th { font-weight: 500; text-align: left; }
@@ -42,7 +42,7 @@ tr.group th { padding-top: .7rem; font-weight: 650; }
 .rows .plot { width: 55%; padding-left: .6rem; }
 .plot svg { display: block; width: 100%; overflow: visible; }
 .plot .axis text { fill: var(--soft); font-size: 11px; text-anchor: middle; }
-.plot th, th.plot { text-align: center; }
+th.plot { text-align: center; white-space: normal; }
 .plot .grid { stroke: var(--line); stroke-width: 1; }
 .plot .zero { stroke: var(--soft); stroke-width: 1.5; }
 .plot .range { stroke: var(--soft); stroke-width: 2.5; stroke-linecap: round; }
@@ -63,13 +63,13 @@ summary { cursor: pointer; color: var(--soft); }
 .legend { font-size: .88rem; color: var(--soft); display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
 .legend svg { vertical-align: middle; margin-right: .35rem; }
 .legend line { stroke: var(--soft); stroke-width: 1.5; }
-.legend .mark-label line { stroke: var(--worse); stroke-width: 1.2; stroke-dasharray: 1.5 3; }
+.legend .mark-label i { color: var(--worse); }
 .legend .mark-wrong line { stroke: var(--worse); stroke-width: 1.8; stroke-dasharray: 5 3; }
 .legend .mark-broken line { stroke: var(--worse); stroke-width: 3; stroke-dasharray: 5 3; }
 .legend .mark-fixed line { stroke: var(--better); stroke-width: 3; }
 figure { margin: 0 0 1.6rem; border-top: 1px solid var(--line); padding-top: .8rem; }
-figcaption { position: sticky; left: 0; width: max-content; font-size: .8rem; font-weight: 650; color: var(--soft);
-  text-transform: uppercase; letter-spacing: .06em; margin-top: .5rem; }
+figcaption { position: sticky; inset-inline-start: 0; width: max-content; color: var(--soft);
+  font-size: .8rem; font-weight: 650; text-transform: uppercase; letter-spacing: .06em; margin-top: .5rem; }
 .sentence { font-size: 1.1rem; margin: 0; }
 .meta { color: var(--soft); font-size: .88rem; margin: 0; }
 dt { font-weight: 600; margin-top: .5rem; }
@@ -80,7 +80,7 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 1rem; }
   section { padding: .9rem .8rem; }
   .rows { font-size: .84rem; }
   .rows td, .rows th { padding-right: .35rem; }
-  .rows .plot { width: 45%; }
+  .rows .plot { width: 65%; }
   .finding { font-size: 1.1rem; }
 }
 @media print { body { background: none; } section { break-inside: avoid-page; border: none; }

@@ -35,22 +35,18 @@ class Scale:
 
 def breakdown_plot(breakdown: str, groups: Mapping[str, Measure], has_baseline: bool) -> str:
     """Return the groups of a breakdown as a table with a plot column; groups of few words follow, folded away."""
-    heading, measure_name = BREAKDOWNS[breakdown]
-    rows = dict(groups)
+    _, measure_name = BREAKDOWNS[breakdown]
+    rows = {name: measure for name, measure in groups.items() if measure.support or breakdown == "relations"}
     if breakdown in ("relations", "upos"):
         rows = dict(sorted(rows.items(), key=lambda row: -row[1].support))
     large = {name: measure for name, measure in rows.items() if measure.support >= FEW_WORDS}
-    small = {
-        name: measure for name, measure in rows.items() if name not in large and (measure.support or measure.change)
-    }
+    small = {name: measure for name, measure in rows.items() if name not in large}
     scale = change_scale(large) if has_baseline else Scale(0, 100, (0, 25, 50, 75, 100))
     subject = f"Change in {measure_name}, points" if has_baseline else f"{measure_name}, %"
-    parts = [_table(heading, subject, large, scale, has_baseline)] if large else []
+    parts = [_table(subject, large, scale, has_baseline)] if large else []
     if small:
-        count = f"{len(small)} more with fewer than {FEW_WORDS} words each"
-        parts.append(
-            f"<details><summary>{count}</summary>{_table(heading, subject, small, None, has_baseline)}</details>"
-        )
+        folded = f"{len(small)} {'more ' if large else ''}with fewer than {FEW_WORDS} words each"
+        parts.append(f"<details><summary>{folded}</summary>{_table(subject, small, None, has_baseline)}</details>")
     return "".join(parts)
 
 
@@ -65,9 +61,9 @@ def change_scale(measures: Mapping[str, Measure]) -> Scale:
     return Scale(-limit, limit, tuple(step * k for k in range(-int(limit / step), int(limit / step) + 1)))
 
 
-def _table(heading: str, subject: str, measures: Mapping[str, Measure], scale: Scale | None, has_baseline: bool) -> str:
-    columns = [f"<th>{html.escape(heading)}</th>", '<th class="num wide">words</th>']
-    columns.append(f'<th class="num">{"before → after" if has_baseline else "%"}</th>')
+def _table(subject: str, measures: Mapping[str, Measure], scale: Scale | None, has_baseline: bool) -> str:
+    values = '<th class="num wide">before → after</th>' if has_baseline else '<th class="num">%</th>'
+    columns = ["<th></th>", '<th class="num wide">words</th>', values]
     if scale is not None:
         columns.append(f'<th class="plot">{html.escape(subject)}{_axis(scale)}</th>')
     columns.append(f'<th class="num">{"change" if has_baseline else "interval"}</th>')
@@ -88,11 +84,11 @@ def _row(name: str, measure: Measure, scale: Scale | None) -> str:
     cells = [
         f"<th>{html.escape(name)}</th>",
         f'<td class="num wide">{measure.support:,}</td>',
-        f'<td class="num">{values}</td>',
+        f'<td class="num{" wide" if change else ""}">{values}</td>',
     ]
     if scale is not None:
         cells.append(f'<td class="plot">{_dot(measure, scale)}</td>')
-    cells.append(f'<td class="num" title="{html.escape(title)}">{last}</td>')
+    cells.append(f'<td class="num change" title="{html.escape(title)}">{last}</td>')
     kind = "" if change is None else f' class="{KINDS[wording.verdict(change)]}"'
     return f"<tr{kind}>{''.join(cells)}</tr>"
 

@@ -1,7 +1,7 @@
 """Dependency trees drawn as arcs: SVG for pages and documents, text for terminals.
 
 Every arc has a ``Mark`` that says how it compares with gold. Marks differ in colour and in the line itself (solid,
-dashed, heavy), so they can be told apart without seeing colours, on paper, and in text.
+dashed, heavy) or the label (``≠``), so they can be told apart without seeing colours, on paper, and in text.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ STYLE = """
   font-family: system-ui, "Segoe UI", "Noto Sans", sans-serif; background: var(--paper); }
 @media (prefers-color-scheme: dark) { .tree { --ink: #d5dae1; --soft: #939daa; --paper: #171b21; --wrong: #ff9d6b;
   --fixed: #74bdff; } }
-.tree text { fill: var(--ink); text-anchor: middle; }
+.tree text { fill: var(--ink); text-anchor: middle; direction: ltr; }
 .tree .form { font-size: 15px; }
 .tree .tag { font-size: 10px; fill: var(--soft); letter-spacing: .04em; }
 .tree .rel { font-size: 11px; paint-order: stroke; stroke: var(--paper); stroke-width: 5px; stroke-linejoin: round; }
 .tree path { fill: none; stroke: var(--soft); stroke-width: 1.2; }
 .tree path.tip { fill: var(--soft); stroke: none; }
-.tree .label .rel { fill: var(--wrong); font-style: italic; text-decoration: underline dotted; }
+.tree .label .rel { fill: var(--wrong); font-style: italic; }
 .tree .wrong path, .tree .broken path { stroke: var(--wrong); stroke-width: 1.6; stroke-dasharray: 5 3; }
 .tree .broken path { stroke-width: 2.6; }
 .tree .fixed path { stroke: var(--fixed); stroke-width: 2.6; }
@@ -89,13 +89,13 @@ def marks(gold: Sentence, system: Sentence, before: Sentence | None = None) -> l
     """
     right = _right_heads(gold, system)
     result = [Mark.RIGHT if right.get(word) else Mark.WRONG for word in range(len(system))]
-    for gold_word, word in enumerate(align_words(gold, system)):
+    for gold_word, word in enumerate(align_words([gold], [system])):
         if word != UNALIGNED and right[word] and _base(gold.deprels[gold_word]) != _base(system.deprels[word]):
             result[word] = Mark.LABEL
     if before is None:
         return result
     was_right = _right_heads(gold, before)
-    pairs = zip(align_words(gold, system), align_words(gold, before), strict=True)
+    pairs = zip(align_words([gold], [system]), align_words([gold], [before]), strict=True)
     for word, earlier in pairs:
         if UNALIGNED in (word, earlier):
             continue
@@ -129,22 +129,29 @@ def tree_svg(
     others = [arc for other in alongside if other.forms == sentence.forms for arc in _arcs(other, None)]
     centres, width = _columns(sentence, [*arcs, *others])
     top = _LEVEL * max([*levels.values(), 0]) + 14
-    if _is_right_to_left(sentence):
+    right_to_left = is_right_to_left(sentence)
+    if right_to_left:
         centres = [width - centre for centre in centres]
     feet = _feet(arcs, centres)
     drawn = [_svg_arc(arc, levels[arc], feet, top) for arc in arcs]
     parts = [line for line, _ in drawn] + [label for _, label in drawn]  # no line runs through a label
     for centre, form, tag in zip(centres, sentence.forms, sentence.upos, strict=True):
-        parts.append(f'<text class="form" x="{centre:.0f}" y="{top + 18}">{_text(form)}</text>')
+        direction = ' style="direction:rtl"' if right_to_left else ""  # which turns brackets round
+        parts.append(f'<text class="form"{direction} x="{centre:.0f}" y="{top + 18}">{_text(form)}</text>')
         if tag != "_":
             parts.append(f'<text class="tag" x="{centre:.0f}" y="{top + 33}">{_text(tag)}</text>')
     height = top + _TEXT_HEIGHT
-    direction = "rtl" if _is_right_to_left(sentence) else "ltr"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="tree" role="img" direction="{direction}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="tree" role="img" '
         f'width="{width:.0f}" height="{height}" viewBox="0 0 {width:.0f} {height}">'
         f"<title>{_text(title)}</title><style>{STYLE}</style>{''.join(parts)}</svg>"
     )
+
+
+def is_right_to_left(sentence: Sentence) -> bool:
+    """Return whether most letters of the sentence belong to a script written from right to left."""
+    directions = [unicodedata.bidirectional(character) for form in sentence.forms for character in form]
+    return sum(d in ("R", "AL") for d in directions) > sum(d == "L" for d in directions)
 
 
 def tree_text(sentence: Sentence, marks: Sequence[Mark] | None = None) -> str:
@@ -181,7 +188,7 @@ def _base(deprel: str) -> str:
 
 def _right_heads(gold: Sentence, system: Sentence) -> dict[int, bool]:
     """Return for each aligned word of ``system``, from 0, whether it has the gold head."""
-    partners = align_words(gold, system)
+    partners = align_words([gold], [system])
     right = dict.fromkeys(range(len(system)), False)
     for gold_word, word in enumerate(partners):
         gold_head = gold.heads[gold_word]
@@ -209,8 +216,8 @@ def _levels(arcs: Sequence[_Arc]) -> dict[_Arc, int]:
         levels[arc] = 1 + max(below, default=0)
     for arc in arcs:
         if arc.head == 0:
-            touching = [level for other, level in levels.items() if arc.dependent in other.span and other.head]
-            levels[arc] = 1 + max(touching, default=0)
+            below = [level for other, level in levels.items() if other.span[0] <= arc.dependent <= other.span[1]]
+            levels[arc] = 1 + max(below, default=0)
     return levels
 
 
@@ -223,7 +230,7 @@ def _columns(sentence: Sentence, arcs: Sequence[_Arc]) -> tuple[list[float], flo
     labels: dict[tuple[int, int], float] = {}
     for arc in arcs:
         if arc.span[1] - arc.span[0] == 1:
-            labels[arc.span] = max(labels.get(arc.span, 0), _width(arc.label, 11) + 24)
+            labels[arc.span] = max(labels.get(arc.span, 0), _width(arc.label, 11) + 30)
     centres = [_GAP + widths[0] / 2]
     for word in range(1, len(widths)):
         apart = (widths[word - 1] + widths[word]) / 2 + _GAP
@@ -276,14 +283,10 @@ def _svg_arc(arc: _Arc, level: int, feet: dict[tuple[_Arc, int], float], top: in
             f"H{end - step:.1f} Q{end:.1f} {height} {end:.1f} {height + bend:.1f} V{top - 6}"
         )
         middle, baseline = (start + end) / 2, height + 4
-    label = f'<text class="rel" x="{middle:.1f}" y="{baseline}">{_text(arc.label)}</text>'
+    relation = f"≠ {arc.label}" if arc.mark is Mark.LABEL else arc.label
+    label = f'<text class="rel" x="{middle:.1f}" y="{baseline}">{_text(relation)}</text>'
     group = f'<g class="{arc.mark.value}">'
     return f'{group}<path d="{path}"/>{tip}</g>', f"{group}{label}</g>"
-
-
-def _is_right_to_left(sentence: Sentence) -> bool:
-    directions = [unicodedata.bidirectional(character) for form in sentence.forms for character in form]
-    return sum(d in ("R", "AL") for d in directions) > sum(d == "L" for d in directions)
 
 
 def _width(text: str, size: float) -> float:

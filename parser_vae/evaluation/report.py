@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from parser_vae.errors import InputError, TreebankError
 from parser_vae.evaluation.attachment import SCORERS, Match, Scorer, Words, match_words
+from parser_vae.evaluation.domain import DomainDivergence, domain_divergence
 from parser_vae.evaluation.measures import (
     BREAKDOWNS,
     Key,
@@ -26,8 +27,6 @@ from parser_vae.treebank.sentence import Sentence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from parser_vae.evaluation.domain import DomainDivergence
 
 FORMAT = 1
 FEW_SENTENCES = 30
@@ -122,6 +121,7 @@ class Report:
         scorers: By name, ``nltk`` and ``conll18``.
         examples: All sentences, most words gained first; without a baseline, best first.
         notes: What a reader of the numbers should know.
+        domain: How far the parser's own domain is from gold's, where its sentences were given.
     """
 
     names: tuple[str, str, str | None]
@@ -134,6 +134,7 @@ class Report:
     scorers: dict[str, ScorerReport]
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
+    domain: DomainDivergence | None
 
     @property
     def has_baseline(self) -> bool:
@@ -155,6 +156,7 @@ class Report:
             "resampling": {"resamples": self.resamples, "seed": self.seed, "level": self.level},
             **{name: _scorer_dict(report) for name, report in self.scorers.items()},
             "trees": {name: _measure_dict(measure) for name, measure in self.trees.items()},
+            "domain": None if self.domain is None else _domain_dict(self.domain),
             "notes": list(self.notes),
         }
 
@@ -171,19 +173,16 @@ class Report:
 
         return to_markdown(self, title)
 
-    def to_html(
-        self, title: str = "Evaluation", *, command: str | None = None, domain: DomainDivergence | None = None
-    ) -> str:
+    def to_html(self, title: str = "Evaluation", *, command: str | None = None) -> str:
         """Return the report as a self-contained HTML page with plots and trees.
 
         Args:
             title: The heading of the page.
             command: The command that made it, shown as it is.
-            domain: How far the source is from the target, shown where given.
         """
         from parser_vae.evaluation.page import to_html
 
-        return to_html(self, title, command=command, domain=domain)
+        return to_html(self, title, command=command)
 
     def __rich__(self) -> RenderableType:
         """Return what ``rich.console.Console.print`` shows of the report."""
@@ -197,6 +196,7 @@ def evaluate(
     predicted: Sequence[Sentence],
     baseline: Sequence[Sentence] | None = None,
     *,
+    source: Sequence[Sentence] | None = None,
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
@@ -208,6 +208,7 @@ def evaluate(
         gold: The human trees; they must be trees whatever ``trees`` says.
         predicted: The same sentences with the system's trees; tokens may be split into words differently.
         baseline: The same sentences by another system, such as the parser before it was adapted.
+        source: Sentences of the domain that the parser was trained on; adds how far it is from gold's.
         resamples: Of the bootstrap and of the randomisation test.
         seed: Decides the resamples; the same seed gives the same report.
         level: The coverage of the intervals.
@@ -239,6 +240,7 @@ def evaluate(
         scorers=scorers,
         examples=_examples(gold, predicted, baseline, ratios),
         notes=tuple(_notes(gold_words, matches, scorers, len(gold))),
+        domain=None if source is None else _domain(source, gold, seed),
     )
 
 
@@ -259,6 +261,10 @@ def _require_trees(sentences: Sequence[Sentence], way_out: str = "") -> None:
             word += f"word {problem.position}: " if problem.position else ""
             remedy = ", ".join(part for part in (problem.remedy, way_out) if part)
             raise TreebankError(sentence.path, sentence.line, f"{word}{problem.what}", remedy)
+
+
+def _domain(source: Sequence[Sentence], gold: Sequence[Sentence], seed: int) -> DomainDivergence:
+    return domain_divergence([sentence.forms for sentence in source], [sentence.forms for sentence in gold], seed)
 
 
 def _path(sentences: Sequence[Sentence]) -> str:
@@ -361,6 +367,11 @@ def _rounded(value: float) -> float:
 
 def _pair(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else [_rounded(end) for end in interval]
+
+
+def _domain_dict(domain: DomainDivergence) -> dict[str, Any]:
+    rounded = replace(domain, accuracy=_rounded(domain.accuracy), proxy_a_distance=_rounded(domain.proxy_a_distance))
+    return asdict(rounded)
 
 
 def _measure_dict(measure: Measure) -> dict[str, Any]:
