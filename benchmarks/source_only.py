@@ -4,8 +4,8 @@
     python benchmarks/source_only.py table
 
 Needs PARSER_VAE_DATA (a folder with treebanks/ and text/). Each cell is one run of ``parser-vae pretrain``, ``parse``
-and ``evaluate`` with one thread; a finished cell is not run again. Word vectors are trained by ``parser-vae vectors``: on
-the language's raw text where the data has one, else on the words of source train and unlabelled target.
+and ``evaluate`` with one thread; a finished cell is not run again. Word vectors are trained by ``parser-vae vectors``:
+on the language's raw text where the data has one, else on the words of source train and unlabelled target.
 """
 
 from __future__ import annotations

@@ -64,5 +64,6 @@ def start_run(
     if recorded is not None:
         require_same_settings(load_settings(model, recorded), settings, out)
     prepare_output(out, resume, overwrite)
-    write_text_atomically(out / CONFIG, dump_settings(settings))
+    if recorded is None:
+        write_text_atomically(out / CONFIG, dump_settings(settings))
     return settings

@@ -8,11 +8,25 @@ import pytest
 from parser_vae import cli
 
 # Small enough to train in a second: what is tested is that the pieces fit, not how good the parser gets.
-SMALL = """--quiet --threads=1 --set=training.batch_size=4
-    --set=encoder.hidden=8 --set=encoder.layers=1 --set=encoder.word_size=8 --set=encoder.character_size=4
-    --set=encoder.arc_size=8 --set=encoder.label_size=8""".split()
-SMALL_ADAPTATION = """--quiet --threads=1 --set=training.batch_size=4 --set=training.learning_rate=0.01
-    --set=nes.population=4 --set=nes.sigma=0.1""".split()
+SMALL = [
+    "--quiet",
+    "--threads=1",
+    "--set=training.batch_size=4",
+    "--set=encoder.hidden=8",
+    "--set=encoder.layers=1",
+    "--set=encoder.word_size=8",
+    "--set=encoder.character_size=4",
+    "--set=encoder.arc_size=8",
+    "--set=encoder.label_size=8",
+]
+SMALL_ADAPTATION = [
+    "--quiet",
+    "--threads=1",
+    "--set=training.batch_size=4",
+    "--set=training.learning_rate=0.01",
+    "--set=nes.population=4",
+    "--set=nes.sigma=0.1",
+]
 
 
 def treebank(count: int, seed: int, nouns: str) -> str:

@@ -13,12 +13,11 @@ import pytest
 from parser_vae import cli
 from tests.end_to_end.conftest import adapt_arguments, pretrain_arguments
 
-# One process imports everything once and forks a child for each run. A child saves its state after every step and is
-# killed at a given call of a given function; None lets it end.
+# One process does a run of its own, which loads and compiles everything, and forks a child for each further run. A
+# child saves its state after every step and is killed at a given call of a given function; None lets it end.
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-import parser_vae.training.adapt, parser_vae.training.pretrain
 from parser_vae import cli
 from parser_vae.training import loop
 
@@ -34,7 +33,9 @@ def count(owner, name, moment):
         return original(*arguments, **options)
     setattr(owner, name, counting)
 
-for where, moment, arguments in json.loads(sys.stdin.read()):
+first, *runs = json.loads(sys.stdin.read())
+assert cli.run(first) == 0
+for where, moment, arguments in runs:
     child = os.fork()
     if child == 0:
         if where == "step":
@@ -46,15 +47,15 @@ for where, moment, arguments in json.loads(sys.stdin.read()):
 """
 
 
-def drive(runs: list[tuple[str | None, int, list[str]]]) -> list[int]:
-    """Return the exit code of each run; a killed one has -9."""
+def drive(first: list[str], runs: list[tuple[str | None, int, list[str]]]) -> list[int]:
+    """Return the exit code of each of ``runs``, done after ``first``; a killed one has -9."""
     command = [sys.executable, "-W", "ignore", "-c", DRIVER]
-    done = subprocess.run(command, input=json.dumps(runs), capture_output=True, text=True)
+    done = subprocess.run(command, input=json.dumps([first, *runs]), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
 
 
-MOMENTS = [("step", 1), ("step", 3), ("step", 6), ("rename", 2), ("rename", 9), ("rename", 11)]
+MOMENTS = [("step", 1), ("step", 5), ("rename", 3), ("rename", 10), ("rename", 11)]
 
 
 @pytest.mark.parametrize("command", ["pretrain", "adapt"])
@@ -63,13 +64,16 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(
 ) -> None:
     expected = {"pretrain": source_model, "adapt": target_model}[command]
     runs: list[tuple[str | None, int, list[str]]] = []
+
+    def full(out: Path) -> list[str]:
+        return pretrain_arguments(files, out) if command == "pretrain" else adapt_arguments(files, source_model, out)
+
     for where, moment in MOMENTS:
         out = tmp_path / f"{where}-{moment}"
-        full = pretrain_arguments(files, out) if command == "pretrain" else adapt_arguments(files, source_model, out)
         resume = [command, "--out", str(out), "--resume", "--quiet", "--threads=1"]
         # Killed twice, the second time a step after it resumed; the flags are not repeated.
-        runs += [(where, moment, full), ("step", 2, resume), (None, 0, resume)]
-    codes = drive(runs)
+        runs += [(where, moment, full(out)), ("step", 2, resume), (None, 0, resume)]
+    codes = drive(full(tmp_path / "whole"), runs)
     for start, (where, moment) in zip(range(0, len(codes), 3), MOMENTS, strict=True):
         assert codes[start] == -signal.SIGKILL, (where, moment)
         assert codes[start + 2] == 0
