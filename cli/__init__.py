@@ -17,7 +17,9 @@ import parser_vae
 from parser_vae.errors import ParserVaeError
 
 from .adapt import adapt
+from .check import check
 from .demo import demo
+from .evaluate import evaluate
 from .info import info
 from .methods import methods
 from .options import Interrupted, with_common_options
@@ -50,7 +52,7 @@ def _root(
     pass
 
 
-_COMMANDS: tuple[Callable[..., None], ...] = (pretrain, adapt, parse, vectors, info, methods, demo)
+_COMMANDS: tuple[Callable[..., None], ...] = (pretrain, adapt, parse, evaluate, check, vectors, info, methods, demo)
 for _command in _COMMANDS:
     app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt)))
 

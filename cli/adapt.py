@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import Common
-from .runs import Epochs, Out, Overwrite, Resume, Seed, StructureName, require_files, start_run
+from .runs import Epochs, Out, Overwrite, Resume, Seed, StructureName, is_finished, require_files, start_run
 
 
 def adapt(
@@ -41,6 +41,7 @@ def adapt(
     """Adapt a trained parser to the target domain, without trees there."""
     require_files({"--from": model, "--target": target, "--source": source, "--dev": dev, "--test": test})
     from parser_vae.training.adapt import adapt as run_adaptation
+    from parser_vae.training.checkpoint import remove_state
     from parser_vae.training.settings import AdaptSettings
 
     flags = {
@@ -49,13 +50,17 @@ def adapt(
         "data.source": source,
         "data.dev": dev,
         "data.test": test,
-        "method.name": method,
+        "method": method,
         "structure": structure,
-        "method.preset": preset,
+        "preset": preset,
         "training.epochs": epochs,
         "training.seed": seed,
     }
     settings = start_run(AdaptSettings, common, flags, out, resume, overwrite)
-    common.prepare_torch()
-    run_adaptation(settings, out, resume=resume, progress=common.progress())
-    print(f"next: parser-vae parse {out} FILE")
+    if is_finished(out, resume):
+        return
+    progress = common.progress()
+    common.prepare_training()
+    run_adaptation(settings, out, resume=resume, progress=progress)
+    remove_state(out)
+    progress.event("note", text=f"next: parser-vae parse {out} FILE")

@@ -21,11 +21,13 @@ def console_progress(quiet: bool = False, stream: TextIO | None = None) -> Progr
 
 
 def describe(kind: str, fields: dict[str, Any]) -> str:
-    """Return one event as one line: the text of a note as it is, anything else as ``kind  key value  key value``."""
+    """Return one event as one line: the text of a note as it is, anything else as ``kind: key value  key value``."""
     if kind == "note":
         return str(fields["text"])
-    shown = (f"{key} {_number(value)}" for key, value in fields.items() if value is not None)
-    return "  ".join((kind, *shown))
+    start = f"{kind} {fields[kind]}: " if kind in fields else f"{kind}: "
+    return start + "  ".join(
+        f"{key} {_number(value)}" for key, value in fields.items() if value is not None and key != kind
+    )
 
 
 class Lines:

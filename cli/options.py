@@ -31,7 +31,7 @@ class Common:
     """The values of the options that every command has."""
 
     config: Path | None
-    overrides: list[str]
+    overrides: list[str] | None
     device: str
     threads: int | None
     quiet: bool
@@ -58,6 +58,12 @@ class Common:
             raise InputError(f"--device {self.device}: not available here; use --device cpu") from None
         return self.device
 
+    def prepare_training(self) -> None:
+        """Apply ``--threads``; raise ``InputError`` for a device other than the CPU, on which all training runs."""
+        if self.device != "cpu":
+            raise InputError(f"--device {self.device}: training runs on the CPU only; leave --device out")
+        self.prepare_torch()
+
 
 def _config_callback(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None and not _has_settings(context):
@@ -74,8 +80,8 @@ def _override_callback(context: typer.Context, value: list[str] | None) -> list[
 
         for override in overrides:
             key, parsed = parse_override(override)
-            section, _, name = key.rpartition(".")
-            _set_defaults(context, {section: {name: parsed}}, f"--set {override}")
+            section, dot, name = key.partition(".")
+            _set_defaults(context, {section: {name: parsed} if dot else parsed}, f"--set {override}")
     return overrides
 
 
@@ -91,6 +97,8 @@ def _set_defaults(context: typer.Context, values: dict[str, Any], source: str) -
     section = str(context.info_name)
     names = [f"{section}.{parameter.name}" for parameter in context.command.params if parameter.name not in _OWN]
     given = values.get(section, {})
+    if not isinstance(given, dict):
+        raise ConfigError(f"{source}: {section}: expected a section with keys, not {given!r}")
     for key in [name for name in values if name != section] + [f"{section}.{name}" for name in given]:
         if key not in names:
             raise ConfigError(f"{source}: unknown key {key}; {nearest_key(key, [section, *names])}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import Common
-from .runs import Epochs, Out, Overwrite, Resume, Seed, StructureName, require_files, start_run
+from .runs import Epochs, Out, Overwrite, Resume, Seed, StructureName, is_finished, require_files, start_run
 
 
 def pretrain(
@@ -33,6 +33,7 @@ def pretrain(
 ) -> None:
     """Train a parser on a source treebank."""
     require_files({"--train": train, "--dev": dev, "--vectors": vectors})
+    from parser_vae.training.checkpoint import remove_state
     from parser_vae.training.pretrain import pretrain as run_pretraining
     from parser_vae.training.settings import PretrainSettings
 
@@ -46,6 +47,11 @@ def pretrain(
         "training.seed": seed,
     }
     settings = start_run(PretrainSettings, common, flags, out, resume, overwrite)
-    common.prepare_torch()
-    run_pretraining(settings, out, resume=resume, progress=common.progress())
-    print(f"next: parser-vae adapt --from {out} --target FILE --out DIR, or parser-vae parse {out} FILE")
+    if is_finished(out, resume):
+        return
+    progress = common.progress()
+    common.prepare_training()
+    run_pretraining(settings, out, resume=resume, progress=progress)
+    remove_state(out)
+    use = f"parser-vae parse {out} FILE"
+    progress.event("note", text=f"next: parser-vae adapt --from {out} --target FILE --out DIR, or {use}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -34,6 +35,16 @@ def require_files(flags: Mapping[str, Path | Iterable[Path] | None]) -> None:
                 raise InputError(f"{flag} {path}: no such file or folder")
 
 
+def is_finished(out: Path, resume: bool) -> bool:
+    """Return whether a run that is to be resumed has already ended, after saying so."""
+    from parser_vae.training.checkpoint import MANIFEST, has_state
+
+    finished = resume and (out / MANIFEST).exists() and not has_state(out)
+    if finished:
+        print(f"{out}: this run has ended; there is nothing to resume", file=sys.stderr)
+    return finished
+
+
 def start_run(
     model: type[Model], common: Common, flags: Mapping[str, object], out: Path, resume: bool, overwrite: bool
 ) -> Model:
@@ -49,9 +60,10 @@ def start_run(
     from parser_vae.training.config import dump_settings, load_settings, require_same_settings
 
     recorded = out / CONFIG if resume and (out / CONFIG).exists() else None
-    settings = load_settings(model, common.config or recorded, common.overrides, flags)
+    settings = load_settings(model, common.config or recorded, common.overrides or (), flags)
     if recorded is not None:
         require_same_settings(load_settings(model, recorded), settings, out)
     prepare_output(out, resume, overwrite)
-    write_text_atomically(out / CONFIG, dump_settings(settings))
+    if recorded is None:
+        write_text_atomically(out / CONFIG, dump_settings(settings))
     return settings

@@ -19,7 +19,9 @@ def vectors(
     ],
     out: Annotated[Path, typer.Option(help="The vectors to write: .bin, .vec or .vec.gz.", metavar="FILE")],
     dimension: Annotated[int, typer.Option(min=1, help="Numbers in a vector.")] = 100,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = 15,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the text; by default 5 to 100, more for less text.")
+    ] = None,
     window: Annotated[int, typer.Option(min=1, help="Words of context on either side.")] = 2,
     min_count: Annotated[int, typer.Option(min=1, help="Words seen less often get no vector of their own.")] = 2,
 ) -> None:
@@ -27,20 +29,23 @@ def vectors(
     require_files({"--text": text})
     from parser_vae.parsing.vector_training import train_vectors
 
-    report = train_vectors(
-        text,
-        out,
-        dimension=dimension,
-        epochs=epochs,
-        window=window,
-        min_count=min_count,
-        threads=common.threads or 1,
-    )
-    common.progress().event(
+    progress = common.progress()
+    with progress.track(None, "training word vectors"):  # fastText does not say how far it is
+        report = train_vectors(
+            text,
+            out,
+            dimension=dimension,
+            epochs=epochs,
+            window=window,
+            min_count=min_count,
+            threads=common.threads or 1,
+        )
+    progress.event(
         "vectors",
         out=str(report.out),
         words=report.words,
         tokens=report.tokens,
         dimension=report.dimension,
+        epochs=report.epochs,
         seconds=report.seconds,
     )

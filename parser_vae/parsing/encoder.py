@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from parser_vae.parsing import kernels
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.layers import BidirectionalLSTM, SharedDropout, uniform_
 from parser_vae.parsing.vocabulary import UNKNOWN, NumberNormalisation, Vocabulary
@@ -43,7 +44,7 @@ class EncoderSettings(BaseModel):
     layers: int = Field(2, ge=1, description="BiLSTM layers")
     scorer: Literal["biaffine", "mlp"] = Field("biaffine", description="how a pair of states becomes an arc score")
     arc_size: int = Field(200, ge=1, description="size of the head and dependent views in the arc scorer")
-    label_size: int = Field(100, ge=1, description="size of the views in the label scorer")
+    label_size: int = Field(64, ge=1, description="size of the views in the label scorer")
     distance_bias: bool = Field(True, description="add a learned bias for the signed distance of an arc")
     tagging: bool = Field(True, description="learn the source's UPOS as an auxiliary task")
     dropout: float = Field(0.33, ge=0, lt=1, description="dropout on inputs, between layers and in the scorers")
@@ -127,6 +128,8 @@ class MlpArcScorer(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Return scores ``[batch, head, dependent]`` of states ``[batch, L, inputs]``."""
         head, dependent = self.head(states) + self.bias, self.dependent(states)
+        if kernels.can_score(head, dependent):
+            return kernels.pairwise_tanh(head, dependent, self.output.weight[0])
         return self.output(torch.tanh(head[:, :, None] + dependent[:, None])).squeeze(-1)
 
 
@@ -202,8 +205,9 @@ class LabelScorer(nn.Module):
             scores: Tensor = self.output(torch.tanh(chosen + dependent))
             return scores
         size, labels, _ = self.bilinear.shape
-        bent = (chosen @ self.bilinear.reshape(size, -1)).unflatten(-1, (labels, size))
-        return self.output(torch.cat([chosen, dependent], -1)) + (bent * dependent[..., None, :]).sum(-1)
+        bent = (chosen @ self.bilinear.reshape(size, -1)).view(-1, labels, size)
+        bilinear = torch.bmm(bent, dependent.reshape(-1, size, 1)).view(*chosen.shape[:2], labels)
+        return self.output(torch.cat([chosen, dependent], -1)) + bilinear
 
 
 class Encoder(nn.Module):

@@ -89,23 +89,22 @@ class ParsingProblem:
         return distinct_reconstruction(self.model.decoder, context, torch.stack(latents))
 
     def divergence(self, batch: Batch, scores: Tensor) -> Tensor | None:
-        """Return the divergence term ``[batch]`` in nats, or None."""
+        """Return the divergence term ``[batch]`` in nats per word, as the reconstruction is, or None."""
         kind, lengths = self.divergence_kind, batch.lengths
         if kind == "none":
             return None
         if kind == "exact_gibbs":
-            return self.structure.kl_to_uniform(scores, lengths)
-        if kind == "gumbel":
+            total = self.structure.kl_to_uniform(scores, lengths)
+        elif kind == "gumbel":
             position = torch.arange(scores.shape[1], device=scores.device)
             inside = position <= lengths[:, None]
             arcs = inside[:, :, None] & batch.word_mask[:, None] & (position[:, None] != position)
-            return torch.where(arcs, scores + torch.exp(-scores) - 1, 0.0).sum((1, 2))
-        best = self.structure.argmax(scores, lengths)
-        return (
-            self.structure.score(scores, best)
-            - self.structure.log_partition(scores, lengths)
-            + self.structure.log_count(scores, lengths)
-        )
+            total = torch.where(arcs, scores + torch.exp(-scores) - 1, 0.0).sum((1, 2))
+        else:
+            best = self.structure.argmax(scores, lengths)
+            log_probability = self.structure.score(scores, best) - self.structure.log_partition(scores, lengths)
+            total = log_probability + self.structure.log_count(scores, lengths)
+        return total / lengths
 
     def replica(self) -> ParsingProblem:
         """Return a problem with its own parameters; frozen tensors (word vectors, a frozen decoder) are shared."""
@@ -121,23 +120,22 @@ class ParsingProblem:
 def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
     """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
 
-    Steps of the same sentence that receive messages from the same senders share one softmax. Sets of senders are
-    told apart by sums of random 64-bit keys, two for each role, so that a collision is out of reach.
+    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
+    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
     """
     steps = context.own.shape[1]
     members, sentences = trees.shape[:2]
-    keys = torch.randint(-(2**62), 2**62, (2, 2, steps), generator=torch.Generator().manual_seed(0))
-    signatures = torch.empty(members, sentences, steps, 2, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(0)
+    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
+    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
+    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
     for signature, tree in zip(signatures, trees, strict=True):
-        heads, dependents = (weights.long() for weights in decoder.messages(tree.float(), steps))
-        for column in range(2):
-            signature[..., column] = (heads * keys[0, column]).sum(-1) + (dependents * keys[1, column]).sum(-1)
+        heads, dependents = decoder.messages(tree.float(), steps)
+        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
     wanted = context.mask.expand(members, -1, -1)
-    place = torch.arange(sentences * steps).view(1, sentences, steps).expand(members, -1, -1)
-    rows = torch.cat([place[wanted][:, None], signatures[wanted]], dim=1)
-    distinct, inverse = rows.unique(dim=0, return_inverse=True)
+    distinct, inverse = signatures[wanted].unique(return_inverse=True)
     example = torch.empty(len(distinct), dtype=torch.int64)
-    example[inverse] = torch.arange(len(rows))  # any row of each distinct kind will do
+    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
     member, sentence, step = wanted.nonzero()[example].unbind(1)
     losses = torch.cat(
         [

@@ -42,6 +42,7 @@ class VectorsReport:
         sentences: Lines of text, or sentences of treebanks.
         tokens: Running words read.
         words: Distinct words that got a row of their own.
+        epochs: Passes over the text.
         seconds: Wall time, reading and writing included.
     """
 
@@ -50,6 +51,7 @@ class VectorsReport:
     sentences: int
     tokens: int
     words: int
+    epochs: int
     seconds: float
 
 
@@ -58,7 +60,7 @@ def train_vectors(
     out: Path,
     *,
     dimension: int = 100,
-    epochs: int = 15,
+    epochs: int | None = None,
     window: int = 2,
     min_count: int = 2,
     threads: int = 1,
@@ -71,7 +73,7 @@ def train_vectors(
         texts: Tokenised text, one sentence a line (``.gz`` too), or ``.conllu`` treebanks, whose trees are ignored.
         out: ``.bin`` (a fastText model, able to make vectors of unseen words), or ``.vec`` or ``.vec.gz`` (text).
         dimension: Numbers in a vector.
-        epochs: Passes over the text.
+        epochs: Passes over the text; None takes what fits its length (``fitting_epochs``).
         window: Words of context on either side; small windows suit syntax.
         min_count: Words seen less often get no row of their own.
         threads: Of fastText.
@@ -83,7 +85,7 @@ def train_vectors(
     start = time.monotonic()
     numbers = {"dimension": dimension, "epochs": epochs, "window": window, "min-count": min_count, "threads": threads}
     for name, value in numbers.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise InputError(f"--{name} {value}: must be at least 1")
     if not out.name.endswith((".bin", ".vec", ".vec.gz")):
         raise InputError(f"{out}: cannot tell what to write; the name must end in .bin, .vec or .vec.gz")
@@ -98,6 +100,7 @@ def train_vectors(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         corpus, model_path = Path(folder, "corpus.txt"), Path(folder, "model.bin")
         sentences, tokens = _gather(texts, corpus)
+        epochs = epochs or fitting_epochs(tokens)
         arguments = {
             "input": str(corpus), "model": "skipgram", "dim": dimension, "epoch": epochs, "ws": window,
             "minCount": min_count, "bucket": _BUCKETS, "thread": threads, "verbose": 0,
@@ -109,7 +112,12 @@ def train_vectors(
             finished = Path(folder, out.name)
             _write_text(model, finished)
         finished.replace(out)
-    return VectorsReport(out, dimension, sentences, tokens, len(model.rows), time.monotonic() - start)
+    return VectorsReport(out, dimension, sentences, tokens, len(model.rows), epochs, time.monotonic() - start)
+
+
+def fitting_epochs(tokens: int) -> int:
+    """The passes over a text of so many words that gave good vectors for parsing: 5 to 100, by the square root."""
+    return min(max(round(50 * (100_000 / tokens) ** 0.5), 5), 100)
 
 
 def _gather(texts: Sequence[Path], corpus: Path) -> tuple[int, int]:

@@ -7,7 +7,7 @@ A model folder holds::
     config.toml         the settings that made it
     MODEL_CARD.md       for people: what it is, what it was made from, how good it is
     log.jsonl           one line per event of its training
-    state.safetensors   what --resume needs
+    state.safetensors   what --resume needs, until the run has ended
 
 Replacing a model has one commit point, the rename of ``manifest.json``. The files it describes are first written whole
 as ``NAME.new`` and get their final names after it. A crash before the commit leaves the old model; a crash after it
@@ -170,6 +170,11 @@ def load_state(folder: Path) -> dict[Any, Any]:
 def has_state(folder: Path) -> bool:
     """Return whether a run in ``folder`` got as far as its first checkpoint."""
     return (folder / STATE).is_file()
+
+
+def remove_state(folder: Path) -> None:
+    """Remove the state of a run that has written its model; it is several times the model's size."""
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:

@@ -108,6 +108,7 @@ class Loop:
         self.averages = {name: p.detach().clone() for name, p in self.trained.items()} if plan.average else {}
         self.best: dict[str, dict[str, Any]] = {}
         self.last: dict[str, Tensor] = {}
+        folder.mkdir(parents=True, exist_ok=True)
         position = self._restore() if resume and has_state(folder) else 0
         self.log = JsonLog(folder / "log.jsonl", position)
         self.progress = Several([self.log, progress])

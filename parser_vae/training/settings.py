@@ -32,7 +32,7 @@ class PretrainTraining(Settings):
     """How long and how a parser is trained on the source."""
 
     epochs: int = Field(30, ge=1, description="passes over the source")
-    batch_size: int = Field(16, ge=1, description="sentences a step")
+    batch_size: int = Field(8, ge=1, description="sentences a step")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights; 0 switches it off")

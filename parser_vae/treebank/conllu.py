@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -21,13 +21,19 @@ from typing import BinaryIO, Literal
 
 from parser_vae.errors import TreebankError
 from parser_vae.treebank.checks import is_tree
-from parser_vae.treebank.diagnosis import LONGEST_LINE, diagnose, id_problems, parse_number
+from parser_vae.treebank.diagnosis import LONGEST_LINE, diagnose, line_problems, parse_number
 from parser_vae.treebank.sentence import COLUMNS, Sentence
 
 _BLANK_LINES = re.compile(r"\n\r?\n(?:\r?\n)*")
 _LEADING_BLANK_LINES = re.compile(r"(?:\r?\n)*")
+_VALUE = "[^\t\n]++"
+_ROW = re.compile(
+    rf"^({_VALUE})\t({_VALUE})\t{_VALUE}\t({_VALUE})(?:\t{_VALUE}){{2}}\t({_VALUE})\t({_VALUE})\t{_VALUE}\t{_VALUE}$",
+    re.MULTILINE,
+)
+"""A line of ten columns; its groups are ID, FORM, UPOS, HEAD and DEPREL."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_WORD_IDS = tuple(str(number) for number in range(1, 1001))
+_WORD_IDS = [str(number) for number in range(1, 1001)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class _HeadNumbers(dict[str, int | None]):
         return parse_number(text)
 
 
-_HEADS = _HeadNumbers((str(number), number) for number in range(1000))
+_head = _HeadNumbers((str(number), number) for number in range(1000)).__getitem__
 
 
 def read_treebank(
@@ -97,22 +103,35 @@ def read_treebank(
     Raises:
         TreebankError: The file cannot be read, is empty, or (with ``stop``) is not well formed.
     """
-    name, data = _read_bytes(path)
+    name, data = read_bytes(path)
+    return parse_treebank(data, name, trees=trees, on_error=on_error, input=input)
+
+
+def parse_treebank(
+    data: bytes,
+    name: str,
+    *,
+    trees: Literal["check", "ignore"] = "check",
+    on_error: Literal["stop", "skip"] = "stop",
+    input: Literal["conllu", "words"] = "conllu",
+) -> Treebank:
+    """Return the sentences in the content of a file, called ``name`` in messages; see :func:`read_treebank`."""
     try:
         text, decoded = data.decode(), True
     except UnicodeDecodeError:
         text, decoded = data.decode(errors="surrogateescape"), False
-    if not text.strip("\r\n"):
-        raise TreebankError(name, None, "the file is empty", "give a file with at least one sentence")
-    if input == "words":
-        return Treebank(name, tuple(_read_words(text, name)))
     plain = decoded and "\0" not in text and not text.startswith("\ufeff")
-    blocks = []
-    for source, line in _split(text):
-        block = _read_block(source, name, line, trees, plain)
-        if on_error == "stop" and isinstance(block, Malformed):
-            raise block.error
-        blocks.append(block)
+    blocks: list[Sentence | Malformed] = []
+    if input == "words":
+        blocks.extend(_read_words(text, name))
+    elif text.strip("\r\n"):
+        for source, line in _split(text):
+            block = _read_block(source, name, line, trees, plain)
+            if on_error == "stop" and isinstance(block, Malformed):
+                raise block.error
+            blocks.append(block)
+    if not blocks:
+        raise TreebankError(name, None, "the file is empty", "give a file with at least one sentence")
     return Treebank(name, tuple(blocks))
 
 
@@ -153,8 +172,12 @@ def write_treebank(path: str | Path, blocks: Iterable[Sentence | Malformed]) -> 
         raise TreebankError(str(path), None, f"cannot be written ({reason})", "choose another place") from error
 
 
-def _read_bytes(path: str | Path | BinaryIO) -> tuple[str, bytes]:
-    """Return the name for messages and the unzipped content."""
+def read_bytes(path: str | Path | BinaryIO) -> tuple[str, bytes]:
+    """Return the name of a file for messages, and its content, unzipped if it is gzipped; ``-`` is standard input.
+
+    Raises:
+        TreebankError: The file cannot be read or unzipped.
+    """
     name = str(path) if isinstance(path, str | Path) else str(getattr(path, "name", "<stream>"))
     if name == "-":
         name, path = "<stdin>", sys.stdin.buffer
@@ -196,53 +219,60 @@ def _read_block(
             sentence = _sentence(source, path, line, columns)
             if trees == "ignore" or is_tree(sentence.heads):
                 return sentence
-    lines = normal.strip("\n").split("\n")
-    errors = diagnose(lines, path, line, trees, cut_off=not normal.endswith("\n"))
+    errors = diagnose(normal, path, line, trees)
     if errors:
         return Malformed(source, path, line, errors)
-    rows = [row for row in (text.split("\t") for text in lines if not text.startswith("#")) if row[0].isdigit()]
-    return _sentence(source, path, line, list(zip(*rows, strict=True)))
+    rows = [row for row in (text.split("\t") for text in normal.split("\n")) if row[0].isdigit()]
+    columns = list(zip(*rows, strict=True))
+    return _sentence(source, path, line, (columns[1], columns[3], columns[6], columns[7]))
 
 
-def _sentence(source: str, path: str, line: int, columns: list[tuple[str, ...]]) -> Sentence:
-    heads = tuple(map(_HEADS.__getitem__, columns[6]))
-    return Sentence(source, path, line, columns[1], columns[3], heads, columns[7])
+def _sentence(source: str, path: str, line: int, columns: Sequence[tuple[str, ...]]) -> Sentence:
+    """Return a sentence of FORM, UPOS, HEAD and DEPREL."""
+    forms, upos, heads, deprels = columns
+    return Sentence(source, path, line, forms, upos, tuple(map(_head, heads)), deprels)
 
 
-def _columns(normal: str) -> list[tuple[str, ...]] | None:
-    """Return the ten columns of the words if the block is plainly well formed, up to its HEAD; None is no verdict."""
-    if "\t\t" in normal or "\t\n" in normal:
-        return None
+def _columns(normal: str) -> Sequence[tuple[str, ...]] | None:
+    """Return FORM, UPOS, HEAD, DEPREL of the words if the block is plainly well formed so far; None is no verdict."""
     start = 0
     while normal.startswith("#", start):
         start = normal.find("\n", start) + 1
-    rows = [line.split("\t") for line in normal[start:].strip("\n").split("\n")]
-    try:
-        columns = list(zip(*rows, strict=True))
-    except ValueError:
+    body = normal[start:].strip("\n")
+    rows = _ROW.findall(body)
+    if len(rows) != body.count("\n") + 1:
         return None
-    if len(columns) != len(COLUMNS):
-        return None
-    ids = columns[0]
+    ids = [row[0] for row in rows]
     if ids != _WORD_IDS[: len(ids)]:
-        if id_problems(ids):
-            return None
         is_word = list(map(str.isdigit, ids))
-        columns = [tuple(compress(column, is_word)) for column in columns]
-    return columns
+        rows = list(compress(rows, is_word))
+        if [row[0] for row in rows] != _WORD_IDS[: len(rows)] or not _ranges_fit(ids, is_word):
+            return None
+    return list(zip(*rows, strict=True))[1:]
+
+
+def _ranges_fit(ids: Sequence[str], is_word: Sequence[bool]) -> bool:
+    """Return whether all IDs but those of words are ranges in their right places; the words count 1, 2, 3, ..."""
+    others = [index for index, word in enumerate(is_word) if not word]
+    count, covered = len(ids) - len(others), 0
+    for nth, index in enumerate(others):
+        first, _, last = map(parse_number, ids[index].partition("-"))
+        if first != index - nth + 1 or last is None or not covered < first <= last <= count:
+            return False
+        covered = last
+    return True
 
 
 def _read_words(text: str, path: str) -> Iterator[Sentence]:
     """Yield a sentence for each line of plain text that is not blank."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        words = re.findall(r"[^ \t\r]+", line)
+    for number, ended_line in enumerate(text.split("\n"), start=1):
+        line = ended_line.removesuffix("\r")
+        for what, remedy in line_problems(line, starts_file=number == 1):
+            raise TreebankError(path, number, what, remedy)
+        words = re.findall("[^ \t]+", line)
         if not words:
             continue
         if words[0] == "1" and line.count("\t") == len(COLUMNS) - 1:
             raise TreebankError(path, number, "this looks like CoNLL-U", "read it without --input words")
-        # What is wrong with a line of text would be wrong with it as a comment, too.
-        errors = diagnose([f"# text = {line.rstrip(chr(13))}", "1" + "\t_" * 9], path, number, "ignore", cut_off=False)
-        if errors:
-            raise errors[0]
         comments = (f"# sent_id = {number}", f"# text = {' '.join(words)}")
         yield Sentence.from_words(words, comments=comments, path=path, line=number)

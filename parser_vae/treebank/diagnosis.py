@@ -19,6 +19,7 @@ LONGEST_LINE = 1_000_000
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _RANGE = re.compile(r"([1-9][0-9]{0,8})-([1-9][0-9]{0,8})")
 _EMPTY_NODE = re.compile(r"(0|[1-9][0-9]{0,8})\.([1-9][0-9]{0,8})")
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -36,23 +37,21 @@ def parse_number(text: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def diagnose(
-    lines: Sequence[str], path: str, first_line: int, trees: Literal["check", "ignore"], cut_off: bool
-) -> tuple[TreebankError, ...]:
+def diagnose(text: str, path: str, first_line: int, trees: Literal["check", "ignore"]) -> tuple[TreebankError, ...]:
     """Return every problem of one sentence; none means that it is well formed.
 
     Args:
-        lines: Its lines without line ends, from its first to its last one that is not blank.
+        text: The sentence with its blank lines, CR LF replaced by LF.
         path: The file, as the user named it.
-        first_line: The number of the first of the lines in that file.
+        first_line: The number in that file of the first line of ``text`` that is not blank.
         trees: Whether HEAD is looked at.
-        cut_off: Whether the file ends inside the last of the lines.
     """
+    lines = text.strip("\n").split("\n")
     problems = [*_text_problems(lines, first_line), *_row_problems(lines)]
-    rows = [(index, line.split("\t")) for index, line in enumerate(lines) if not line.startswith("#")]
+    rows = [(offset, line.split("\t")) for offset, line in enumerate(lines) if not line.startswith("#")]
     if not rows:
         problems.append(Problem(0, "comments without a sentence", "remove them, or add the words below them"))
-    if cut_off:
+    if not text.endswith("\n"):
         what = "the file ends inside this line, its last sentence may be cut off"
         problems.append(Problem(len(lines) - 1, what, "complete the file; each line ends with a line end"))
     if not problems:
@@ -60,10 +59,11 @@ def diagnose(
             Problem(rows[index][0], what, remedy) for index, what, remedy in id_problems([row[0] for _, row in rows])
         )
     if not problems and trees == "check":
-        words = [(index, row[6]) for index, row in rows if row[0].isdigit()]
-        problems.extend(_head_problems(words))
+        words = [(offset, row[6]) for offset, row in rows if row[0].isdigit()]
+        hint = "" if text.endswith("\n\n") else " (the file ends here, without a blank line: is it complete?)"
+        problems.extend(Problem(offset, what + hint, remedy) for offset, what, remedy in _head_problems(words))
     problems.sort(key=lambda problem: problem.offset)
-    return tuple(TreebankError(path, first_line + index, what, remedy) for index, what, remedy in problems)
+    return tuple(TreebankError(path, first_line + offset, what, remedy) for offset, what, remedy in problems)
 
 
 def id_problems(ids: Sequence[str]) -> list[Problem]:
@@ -111,29 +111,37 @@ def id_problems(ids: Sequence[str]) -> list[Problem]:
 def shown(value: str, longest: int = 30) -> str:
     """Return a value of a file, fit for a one-line message: shortened, and quoted unless it is a plain word."""
     text = value if len(value) <= longest else value[:longest] + "..."
-    return text if value.isascii() and value.isalnum() and text == value else repr(text)
+    return text if _PLAIN.fullmatch(value) and text == value else repr(text)
+
+
+def line_problems(line: str, starts_file: bool) -> list[tuple[str, str]]:
+    """Return what is wrong with the characters of one line, and what to do about each."""
+    problems = []
+    if starts_file and line.startswith(_BYTE_ORDER_MARK):
+        problems.append(("the file starts with a byte order mark", "save it as UTF-8 without one"))
+    if len(line) > LONGEST_LINE:
+        what = f"the line has {len(line)} characters, more than {LONGEST_LINE}"
+        problems.append((what, "check that the file has one word, or one sentence of words, a line"))
+    if match := _UNDECODED.search(line):
+        what = f"byte 0x{ord(match[0]) - 0xDC00:02x} is not UTF-8"
+        problems.append((what, "convert the file to UTF-8, for instance with iconv"))
+    if "\0" in line:
+        problems.append(("the line contains a NUL character", "remove it; is the file UTF-8 text?"))
+    if "\r" in line:
+        problems.append(("the line contains a carriage return", "end lines with LF or CR LF, nothing else"))
+    return problems
 
 
 def _text_problems(lines: Sequence[str], first_line: int) -> Iterator[Problem]:
     words_seen = False
-    for index, line in enumerate(lines):
-        if index == 0 and first_line == 1 and line.startswith(_BYTE_ORDER_MARK):
-            yield Problem(index, "the file starts with a byte order mark", "save it as UTF-8 without one")
-        if len(line) > LONGEST_LINE:
-            what = f"the line has {len(line)} characters, more than {LONGEST_LINE}"
-            yield Problem(index, what, "check that the file is CoNLL-U with one word a line")
-        if match := _UNDECODED.search(line):
-            what = f"byte 0x{ord(match[0]) - 0xDC00:02x} is not UTF-8"
-            yield Problem(index, what, "convert the file to UTF-8, for instance with iconv")
-        if "\0" in line:
-            yield Problem(index, "the line contains a NUL character", "remove it; is the file UTF-8 text?")
-        if "\r" in line:
-            yield Problem(index, "the line contains a carriage return", "end lines with LF or CR LF, nothing else")
+    for offset, line in enumerate(lines):
+        for what, remedy in line_problems(line, starts_file=first_line + offset == 1):
+            yield Problem(offset, what, remedy)
         if not line.startswith("#"):
             words_seen = True
         elif words_seen:
             what = "a comment stands inside the sentence"
-            yield Problem(index, what, "move it before the first word, or put the blank line that is missing")
+            yield Problem(offset, what, "move it before the first word, or put the blank line that is missing")
 
 
 def _row_problems(lines: Sequence[str]) -> Iterator[Problem]:

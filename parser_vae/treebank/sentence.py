@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from parser_vae.treebank.columns import parse_dependencies, parse_features, parse_items
 
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A syntactic word: the ten columns as they stand in the file, ID and HEAD as numbers.
 
     Attributes:
@@ -51,8 +51,7 @@ class Word:
         return parse_dependencies(self.deps)
 
 
-@dataclass(frozen=True, slots=True)
-class MultiwordToken:
+class MultiwordToken(NamedTuple):
     """A surface token of several words, such as ``don't``: the words ``first`` to ``last``, both included."""
 
     first: int
@@ -61,8 +60,7 @@ class MultiwordToken:
     misc: str
 
 
-@dataclass(frozen=True, slots=True)
-class EmptyNode:
+class EmptyNode(NamedTuple):
     """An elided word of an enhanced graph (ID such as ``8.1``), with its ten columns; never part of a basic tree."""
 
     id: str
@@ -144,7 +142,7 @@ class Sentence:
     @cached_property
     def words(self) -> tuple[Word, ...]:
         """Return the syntactic words with all ten columns."""
-        rows = [row for row in self._rows if row[0].isdigit()]
+        rows = [row for row in self.rows if row[0].isdigit()]
         words = []
         for position, (row, head) in enumerate(zip(rows, self.heads, strict=True), start=1):
             _, form, lemma, upos, xpos, feats, _, deprel, deps, misc = row
@@ -152,10 +150,15 @@ class Sentence:
         return tuple(words)
 
     @property
+    def rows(self) -> list[list[str]]:
+        """Return the ten columns of each line that is no comment: words, multiword tokens and empty nodes."""
+        return [line.split("\t") for line in self._lines if line and not line.startswith("#")]
+
+    @property
     def multiword_tokens(self) -> tuple[MultiwordToken, ...]:
         """Return the multiword tokens in order."""
         found = []
-        for row in self._rows:
+        for row in self.rows:
             first, dash, last = row[0].partition("-")
             if dash:
                 found.append(MultiwordToken(int(first), int(last), row[1], row[9]))
@@ -164,7 +167,7 @@ class Sentence:
     @property
     def empty_nodes(self) -> tuple[EmptyNode, ...]:
         """Return the empty nodes in order."""
-        return tuple(EmptyNode(row[0], tuple(row)) for row in self._rows if "." in row[0])
+        return tuple(EmptyNode(row[0], tuple(row)) for row in self.rows if "." in row[0])
 
     @property
     def comments(self) -> tuple[str, ...]:
@@ -241,10 +244,6 @@ class Sentence:
     @property
     def _lines(self) -> list[str]:
         return [line.removesuffix("\r") for line in self.source.split("\n")]
-
-    @property
-    def _rows(self) -> list[list[str]]:
-        return [line.split("\t") for line in self._lines if line and not line.startswith("#")]
 
     def _comment_value(self, key: str) -> str | None:
         for comment in self.comments:

@@ -13,7 +13,7 @@ import torch
 
 from parser_vae.errors import InputError
 from parser_vae.parsing.embeddings import Coverage, coverage, load_vectors, save_vectors
-from parser_vae.parsing.vector_training import train_vectors
+from parser_vae.parsing.vector_training import fitting_epochs, train_vectors
 
 HEADER = "3 2\n"
 ROWS = "casa 1 2\nGalicia 3 -4.5\no 0.25 1e-3 \n"  # fastText ends its rows in a space
@@ -257,10 +257,14 @@ def test_text_that_cannot_be_trained_on(tmp_path: Path, content: bytes | None, m
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        train_vectors([path], out)
+        train_vectors([path], out, epochs=1)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(out.parent.iterdir()) == []
+
+
+def test_less_text_gets_more_epochs() -> None:
+    assert [fitting_epochs(tokens) for tokens in (1, 100_000, 400_000, 10**9)] == [100, 50, 25, 5]
 
 
 @pytest.mark.parametrize("setting", ["dimension", "epochs", "window", "min_count", "threads"])

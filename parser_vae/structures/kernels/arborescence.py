@@ -85,7 +85,7 @@ def _is_tree(head, words, mark):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=_FAST, boundscheck=False)
 def _meld(rows, out, left, left_loss, right, right_loss, label, own, width):  # type: ignore[no-untyped-def]
-    """Return the maximum of the row at ``out``: the better of two adjusted rows, forbidden where ``label`` is ``own``."""
+    """Return the maximum of the row at ``out``, the better of two adjusted rows; -inf where ``label`` is ``own``."""
     top = -np.inf
     for h in range(width):
         value = max(rows[left + h] - left_loss, rows[right + h] - right_loss)
@@ -181,7 +181,7 @@ def _contract(scores, start, nodes, words, single, best, head, rows, floats, int
             row = _row_of(node, scores, start, nodes, words, rows, width, spare)
             loss = floats[_LOSS, node]
             under_root = floats[_UNDER_ROOT, node] - loss
-            top = -np.inf
+            top = np.float64(-np.inf)
             ints[_SIBLING, node] = -1
             depth -= 1
             while node != below:
@@ -191,7 +191,7 @@ def _contract(scores, start, nodes, words, single, best, head, rows, floats, int
                 other = _row_of(node, scores, start, nodes, words, rows, width, spare + width)
                 other_loss = floats[_LOSS, node]
                 top = _meld(rows, out, row, loss, other, other_loss, label, own, width)
-                row, loss = out, 0.0
+                row, loss = out, np.float64(0.0)
                 under_root = max(under_root, floats[_UNDER_ROOT, node] - other_loss)
                 ints[_SIBLING, node] = child
             ints[_CHILD, fresh] = node
@@ -323,7 +323,7 @@ def best_arborescences(
     batch, nodes, _ = scores.shape
     if batch and not (lengths.min() >= 0 and lengths.max() < nodes):
         raise ValueError(f"lengths must lie in 0 .. {nodes - 1}, got {lengths.min()} .. {lengths.max()}")
-    flat = np.ascontiguousarray(scores).reshape(batch, -1)
+    flat = np.ascontiguousarray(scores).reshape(batch, nodes * nodes)
     sizes = np.ascontiguousarray(lengths, dtype=np.int64)
     heads = np.empty((batch, nodes), np.int32)
     status = np.empty(batch, np.int8)

@@ -1,0 +1,227 @@
+"""Whole parsers on one core: parsing speed in memory and from file to file, training speed, accuracy on a new domain.
+
+    taskset -c 0 env OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/parsers.py --data DATA \
+        --peers-python VENV/bin/python --peer-models FOLDER --pair SOURCE:TARGET:MODEL... [--training VECTORS]
+
+DATA holds treebanks/; VENV has `pip install ufal.udpipe spacy supar stanza`; MODEL is a folder of `parser-vae pretrain`.
+UDPipe and spaCy are trained on SOURCE into FOLDER unless they are there. Every contestant parses the words of TARGET's
+test in the same run, round by round in turns; with --training their speed in training on the first SOURCE is measured.
+CPU seconds count, since machines are shared; the best round is compared, the median is kept beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from parser_vae.evaluation.report import evaluate
+from parser_vae.treebank.conllu import read_treebank
+
+HERE = Path(__file__).parent
+CONTESTANTS = HERE / "parser_contestants.py"
+PARSING, TRAINING = ("ours", "udpipe", "spacy"), ("ours", "spacy", "udpipe", "supar", "stanza")
+TITLES = {"ours": "parser-vae", "udpipe": "UDPipe 1", "spacy": "spaCy", "supar": "supar", "stanza": "stanza"}
+PACKAGES = {"udpipe": "ufal.udpipe", "spacy": "spacy", "supar": "supar", "stanza": "stanza"}
+
+INTRODUCTION = """\
+Each parser was trained on the source treebank alone and given the words of the target's test set. UDPipe and spaCy
+(its `efficiency` configuration) predict the tags they use and have no word vectors; ours has those named in its model
+folder. Speeds are sentences per CPU second on one core, best of interleaved rounds (median in brackets); *in memory*
+leaves out loading, reading and writing, *file to file* is a fresh process with all of it. UAS and LAS leave out
+punctuation. *One sentence, cold* is the wall time of a fresh process, best of three."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peers-python", required=True)
+    parser.add_argument("--peer-models", type=Path, required=True)
+    parser.add_argument("--pair", action="append", required=True, metavar="SOURCE:TARGET:MODEL")
+    parser.add_argument("--training", type=Path, metavar="VECTORS", help="measure training, ours with these vectors")
+    parser.add_argument("--seconds", type=float, default=60, help="of updates to measure a peer's training by")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "parsers.json")
+    parser.add_argument("--markdown", type=Path, default=HERE.parent / "docs" / "benchmarks-parsers.md")
+    given = parser.parse_args()
+    pythons = {name: sys.executable if name == "ours" else given.peers_python for name in TITLES}
+    banks = given.data / "treebanks"
+    pairs = [pair.split(":") for pair in given.pair]
+
+    results: dict[str, Any] = {"machine": machine(given.peers_python), "pairs": {}, "training": {}}
+    for source, target, folder in pairs:
+        models = {"ours": Path(folder)}
+        for peer in ("udpipe", "spacy"):
+            models[peer] = given.peer_models / f"{peer}-{source}"
+            if not models[peer].exists():
+                note(f"training {peer} on {source}")
+                subprocess.run([pythons[peer], CONTESTANTS, "train", peer, banks / source, models[peer]], check=True)
+        note(f"parsing {target} with models of {source}")
+        results["pairs"][f"{source} -> {target}"] = compare_parsing(
+            pythons, models, banks / target / "test.conllu", given.rounds
+        )
+    if given.training:
+        for name in TRAINING:
+            note(f"training speed of {name} on {pairs[0][0]}")
+            command = [pythons[name], CONTESTANTS, "rate", name, banks / pairs[0][0], "--seconds", str(given.seconds)]
+            command += ["--vectors", given.training] if name == "ours" else []
+            answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            results["training"][name] = {"source": pairs[0][0]} | json.loads(answer.splitlines()[-1])
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    given.markdown.write_text(as_markdown(results), encoding="utf-8")
+
+
+def compare_parsing(pythons: dict[str, str], models: dict[str, Path], gold: Path, rounds: int) -> dict[str, Any]:
+    """Speeds and accuracies of all contestants on the words of one treebank."""
+    sentences = read_treebank(gold).sentences
+    found: dict[str, Any] = {
+        "sentences": len(sentences), "words": sum(map(len, sentences)), "rounds": rounds, "parsers": {},
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        blank = Path(folder, "words.conllu")
+        blank.write_text("".join(map(words_only, (s.forms for s in sentences))), encoding="utf-8")
+        memory = in_memory(pythons, models, blank, rounds)
+        files = {name: [] for name in PARSING}
+        outputs = {name: Path(folder, f"{name}.conllu") for name in PARSING}
+        for _ in range(rounds):
+            for name in PARSING:
+                files[name].append(file_to_file(name, pythons[name], models[name], blank, outputs[name]))
+        single = Path(folder, "one.conllu")
+        single.write_text(words_only(sentences[0].forms), encoding="utf-8")
+        for name in PARSING:
+            cold = [
+                file_to_file(name, pythons[name], models[name], single, Path(folder, "out.conllu"))["wall"]
+                for _ in range(3)
+            ]
+            predicted = read_treebank(outputs[name], trees="ignore").sentences
+            trees = [g.with_tree(p.heads, p.deprels) for g, p in zip(sentences, predicted, strict=True)]
+            # spaCy may leave several roots in a sentence
+            scores = evaluate(sentences, trees, resamples=200, trees="ignore").to_dict()["nltk"]
+            found["parsers"][name] = {
+                "uas": scores["uas"],
+                "las": scores["las"],
+                "in_memory_seconds": memory[name],
+                "in_memory_sentences_per_second": len(sentences) / min(memory[name]),
+                "file_to_file": files[name],
+                "file_to_file_sentences_per_second": len(sentences) / min(run["cpu"] for run in files[name]),
+                "one_sentence_wall_seconds": min(cold),
+            }
+    return found
+
+
+def in_memory(pythons: dict[str, str], models: dict[str, Path], words: Path, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each round; one unmeasured round goes first, so that caches and compilers are warm."""
+    servers = {
+        name: subprocess.Popen(
+            [pythons[name], CONTESTANTS, "serve", name, models[name], words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )
+        for name in PARSING
+    }  # fmt: skip
+    seconds: dict[str, list[float]] = {name: [] for name in PARSING}
+    for _ in range(rounds + 1):
+        for name, server in servers.items():
+            print(file=server.stdin, flush=True)
+            seconds[name].append(float(server.stdout.readline()))
+    for server in servers.values():
+        server.communicate()
+    return {name: spent[1:] for name, spent in seconds.items()}
+
+
+def file_to_file(name: str, python: str, model: Path, words: Path, out: Path) -> dict[str, float]:
+    """CPU and wall seconds of a fresh process that loads a model, reads words and writes trees."""
+    command = [python, CONTESTANTS, "parse", name, model, words, out]
+    if name == "ours":
+        command = [Path(sys.executable).with_name("parser-vae"), "parse", model, words, "--output", out, "--quiet"]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "wall": time.perf_counter() - start}
+
+
+def words_only(forms: tuple[str, ...]) -> str:
+    return "".join(f"{number}\t{form}" + "\t_" * 8 + "\n" for number, form in enumerate(forms, start=1)) + "\n"
+
+
+def machine(peers_python: str) -> dict[str, Any]:
+    ask = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+    peers = subprocess.run(
+        [peers_python, "-c", ask, *PACKAGES.values(), "torch"], check=True, capture_output=True, text=True
+    ).stdout
+    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
+    processors = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "commit": commit.strip(),
+        "command": " ".join(["python", *sys.argv]),
+        "processor": processors[0].split(":")[1].strip() if processors else platform.processor(),
+        "cores used": len(os.sched_getaffinity(0)),
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "python": platform.python_version(),
+        "parser-vae": version("parser-vae"),
+        "torch": version("torch"),
+        "peers": json.loads(peers),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    return "\n".join(markdown_lines(results)) + "\n"
+
+
+def markdown_lines(results: dict[str, Any]) -> Iterator[str]:
+    about = results["machine"]
+    peers = ", ".join(f"{name} {number}" for name, number in about["peers"].items())
+    yield "# Speed and accuracy beside other parsers"
+    yield ""
+    yield from INTRODUCTION.splitlines()
+    yield ""
+    for pair, found in results["pairs"].items():
+        yield f"## {pair}: {found['sentences']} sentences, {found['words']} words"
+        yield ""
+        yield "| parser | UAS | LAS | in memory | file to file | one sentence, cold, s |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+        for name, row in found["parsers"].items():
+            memory = found["sentences"] / statistics.median(row["in_memory_seconds"])
+            files = found["sentences"] / statistics.median(run["cpu"] for run in row["file_to_file"])
+            best = row["in_memory_sentences_per_second"], row["file_to_file_sentences_per_second"]
+            yield (
+                f"| {TITLES[name]} | {row['uas']:.2f} | {row['las']:.2f} | {best[0]:.0f} ({memory:.0f}) "
+                f"| {best[1]:.0f} ({files:.0f}) | {row['one_sentence_wall_seconds']:.2f} |"
+            )
+        yield ""
+    if results["training"]:
+        source = next(iter(results["training"].values()))["source"]
+        yield f"## Training on {source}"
+        yield ""
+        yield "| parser | sentences per CPU second | measured on |"
+        yield "| --- | --- | --- |"
+        for name, row in results["training"].items():
+            yield f"| {TITLES[name]} | {row['rate']:.1f} | {row['how']} |"
+        yield ""
+    yield "## How this was measured"
+    yield ""
+    yield f"Commit {about['commit']}, {about['date']}; {about['processor']}, {about['cores used']} core, Python"
+    yield f"{about['python']}, torch {about['torch']}; peers: {peers}."
+    yield ""
+    yield f"    {about['command']}"
+
+
+def note(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
