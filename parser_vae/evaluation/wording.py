@@ -60,7 +60,8 @@ def finding(name: str, measure: Measure) -> str:
     ends = interval(change.interval, signed=True)
     movement = f"from {number(change.before)} to {number(measure.value)}"
     if not change.is_clear:
-        return f"{name} {movement} is no clear change: {points(change.delta)} points {ends}, which chance alone could make."
+        difference = f"{points(change.delta)} points {ends}"
+        return f"{name} {movement} is no clear change: {difference}, which chance alone could make."
     verb = "rose" if change.delta > 0 else "fell"
     return f"{name} {verb} {movement}: {points(change.delta)} points {ends}."
 
