@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from parser_vae.errors import ConfigError
-from parser_vae.evaluation.domain import DomainDivergence, domain_divergence
+from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.methods import METHODS, Method, NaturalEvolution
 from parser_vae.parser import Parser
@@ -73,7 +73,9 @@ def adapt(settings: AdaptSettings, out: Path, *, resume: bool, progress: Progres
     method.check(problem)
     sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
     held_out = None if dev is None else HeldOut(model.indexer, dev)
-    divergence = None if source is None else domain_divergence([s.forms for s in source], [s.forms for s in target])
+    divergence = None
+    if source is not None and min(len(source), len(target)) >= FOLDS:
+        divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
     progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
     if held_out is None:
         progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")

@@ -61,7 +61,7 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
     ]
     if result.divergence is not None:
         lines.append(
-            f"- Source and target text: a classifier tells their sentences apart {result.divergence.accuracy:.0%} of "
+            f"- Source and target text: a classifier tells their sentences apart {result.divergence.accuracy:.0f}% of "
             "the time"
         )
     if result.report is not None:
