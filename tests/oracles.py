@@ -88,3 +88,18 @@ def spanning_scores(scores: np.ndarray, trees: np.ndarray) -> np.ndarray:
     """Scores ``[batch, count]`` (float64) of every tree ``[count, words + 1]`` under ``scores [batch, head, dep]``."""
     dependents = np.arange(1, trees.shape[1])
     return scores.astype(np.float64)[:, trees[:, 1:], dependents].sum(-1)
+
+
+def spanning_laplacian(scores: torch.Tensor, single_root: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """log Z and its gradient by the determinant of Koo et al. (2007), for full sentences in float64."""
+    leaf = scores.detach().double().requires_grad_()
+    weights = leaf[:, 1:, 1:].exp() * (1 - torch.eye(leaf.shape[1] - 1, dtype=leaf.dtype))
+    root = leaf[:, 0, 1:].exp()
+    laplacian = torch.diag_embed(weights.sum(1)) - weights
+    if single_root:
+        laplacian = torch.cat([root[:, None], laplacian[:, 1:]], 1)
+    else:
+        laplacian = laplacian + torch.diag_embed(root)
+    log_z = torch.linalg.slogdet(laplacian).logabsdet
+    (gradient,) = torch.autograd.grad(log_z.sum(), leaf)
+    return log_z.detach(), gradient

@@ -40,7 +40,7 @@ def pairwise_tanh(head: Tensor, dependent: Tensor, output: Tensor) -> Tensor:
     return scores
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, fastmath=True, nogil=True, boundscheck=False)
 def _pairwise(head, dependent, output, scores):  # type: ignore[no-untyped-def]
     """Fill scores from exponentials ``head [batch, h, k]`` and ``dependent [batch, k, d]``; ``k`` is even."""
     total = np.float32(0)
@@ -57,7 +57,7 @@ def _pairwise(head, dependent, output, scores):  # type: ignore[no-untyped-def]
                 )  # fmt: skip
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, boundscheck=False)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, fastmath=True, nogil=True, boundscheck=False)
 def _add_two(row, first, second, a, b, v, w):  # type: ignore[no-untyped-def]
     """Subtract ``v / (1 + a first) + w / (1 + b second)``, over their common denominator."""
     one, huge = np.float32(1), np.float32(1e18)  # tanh is 1 long before; keeps the common denominator finite

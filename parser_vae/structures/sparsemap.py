@@ -13,6 +13,7 @@ from torch import Tensor
 from parser_vae.structures.base import Structure
 from parser_vae.structures.kernels.active_set import (
     CONVERGED,
+    REFUSED,
     RUNNING,
     State,
     advance_all,
@@ -20,6 +21,10 @@ from parser_vae.structures.kernels.active_set import (
     pull_back,
     with_room,
 )
+from parser_vae.structures.kernels.sparse_trees import sparse_trees
+from parser_vae.structures.projective import ProjectiveTrees
+from parser_vae.structures.spanning import SpanningTrees
+from parser_vae.structures.trees import TreeStructure, full_lengths
 
 _CAPACITY = 16
 # An object is taken in while it is better than the active ones by more than this, relative to their score. What float32
@@ -72,7 +77,10 @@ def sparsemap(
     Raises:
         InfeasibleError: ``-inf`` scores forbid every object of an item.
     """
-    state = _search(structure, scores.detach(), lengths, max_iter)
+    if isinstance(structure, ProjectiveTrees | SpanningTrees):
+        state = _search_trees(structure, scores.detach(), lengths, max_iter)
+    else:
+        state = _search(structure, scores.detach(), lengths, max_iter)
     objects, counts, iterations, outcome = state[0], *state[6:9]
     support = int(counts.max(initial=0))
     parts = np.where(np.arange(support)[None, :, None] < counts[:, None, None], objects[:, :support], -1)
@@ -106,6 +114,22 @@ def _search(structure: Structure, scores: Tensor, lengths: Tensor | None, max_it
             index = torch.from_numpy(running).to(scores.device)
             marginals = torch.from_numpy(state[5][running]).to(scores).view(-1, *scores.shape[1:])
             best = structure.argmax(scores[index] - marginals, None if lengths is None else lengths[index])
+    return state
+
+
+def _search_trees(structure: TreeStructure, scores: Tensor, lengths: Tensor | None, max_iter: int) -> State:
+    """Return the final state of the active sets of trees, searched without leaving compiled code."""
+    values = scores.to("cpu", torch.promote_types(scores.dtype, torch.float32)).contiguous()
+    state = sparse_trees(
+        isinstance(structure, ProjectiveTrees),
+        values.numpy(),
+        full_lengths(scores, lengths).cpu().numpy(),
+        structure.single_root,
+        max_iter,
+        _TOLERANCE[values.dtype],
+    )
+    if (state[8] == REFUSED).any():
+        structure.argmax_heads(scores, lengths)  # raises, and says which sentence and why
     return state
 
 

@@ -3,12 +3,14 @@
 import networkx
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from parser_vae.errors import InfeasibleError
+from parser_vae.structures import matrix_tree
 from parser_vae.structures.kernels.arborescence import best_arborescences
 from parser_vae.structures.spanning import SpanningTrees
-from tests.oracles import spanning_scores, spanning_trees
+from tests.oracles import spanning_laplacian, spanning_scores, spanning_trees
 
 
 def adversarial_scores(rng, batch, words):
@@ -134,3 +136,198 @@ def test_invalid_scores_name_the_sentence():
     assert SpanningTrees(single_root=False).argmax_heads(scores).tolist() == [[0, 0, 0]]
     with pytest.raises(ValueError, match=r"lengths must lie in 0 \.\. 2"):
         SpanningTrees().argmax_heads(scores, torch.tensor([3]))
+
+
+# ---------------------------------------------------------------- matrix-tree
+
+
+def batch_of(words, scale=1.0, batch=4, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(batch, words + 1, words + 1, generator=generator, dtype=dtype)
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+@pytest.mark.parametrize("words", [1, 2, 3, 4, 5, 6])
+def test_distribution_agrees_with_enumeration(words, single_root):
+    structure = SpanningTrees(single_root)
+    scores, other = batch_of(words, 3.0), batch_of(words, 1.0, seed=1)
+    trees = structure.enumerate((words + 1, words + 1))
+    assert (trees.sum((1, 2)) == words).all()
+    if words < 6:
+        heads = spanning_trees(words, single_root)
+        assert {tuple(h) for h in trees.argmax(1).tolist()} == {tuple(h) for h in heads.tolist()}
+    assert structure.log_count(scores).exp() == pytest.approx([len(trees)] * 4)
+
+    def enumerated(values):
+        totals = (values[:, None] * trees).sum((2, 3))
+        return totals.logsumexp(1), totals.log_softmax(1)
+
+    log_z, log_p = enumerated(scores)
+    _, log_q = enumerated(other)
+    marginals = torch.einsum("bt,thd->bhd", log_p.exp(), trees)
+    torch.testing.assert_close(structure.log_partition(scores), log_z, rtol=0, atol=1e-12)
+    torch.testing.assert_close(structure.marginals(scores), marginals, rtol=0, atol=1e-12)
+    torch.testing.assert_close(structure.entropy(scores), -(log_p.exp() * log_p).sum(1), rtol=0, atol=1e-11)
+    torch.testing.assert_close(structure.kl(scores, other), (log_p.exp() * (log_p - log_q)).sum(1), rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        structure.log_prob(scores, trees[-1:].expand(4, -1, -1)), log_p[:, -1], rtol=0, atol=1e-11
+    )
+    torch.testing.assert_close(structure.log_partition(scores.float()), log_z.float(), rtol=1e-6, atol=2e-6)
+    torch.testing.assert_close(structure.marginals(scores.float()), marginals.float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+def test_compiled_elimination_agrees_with_the_laplacian_and_with_torch(single_root):
+    for words, scale in ((20, 1.0), (45, 3.0)):
+        scores = batch_of(words, scale, batch=2)
+        expected, slopes = spanning_laplacian(scores, single_root)
+        for values, atol in ((scores, 1e-9), (scores.float(), 2e-5)):
+            found = matrix_tree.log_partition(values, torch.tensor([words, words]), single_root)
+            torch.testing.assert_close(found.double(), expected, rtol=0, atol=atol)
+        lengths = torch.tensor([words, words])
+        slow = matrix_tree._by_torch(scores, lengths, single_root)
+        torch.testing.assert_close(slow, expected, rtol=0, atol=1e-9)
+        torch.testing.assert_close(matrix_tree.marginals(scores, lengths, single_root), slopes, rtol=0, atol=1e-9)
+        in_float32 = matrix_tree.marginals(scores.float(), lengths, single_root).double()
+        torch.testing.assert_close(in_float32, slopes, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+@pytest.mark.parametrize("strength", [30.0, 200.0, 3000.0])
+def test_words_that_prefer_each_other_cost_no_precision(strength, single_root):
+    """A Laplacian would be singular in floating point; float32 and even float64 run out of range on the way."""
+    scores = batch_of(5)
+    for a, b in ((1, 2), (3, 4)):
+        scores[:, a, b] += strength
+        scores[:, b, a] += strength
+    scores[1] -= strength
+    scores[2, 0] -= strength
+    trees = SpanningTrees(single_root).enumerate((6, 6))
+    totals = (scores[:, None] * trees).sum((2, 3))
+    marginals = torch.einsum("bt,thd->bhd", totals.softmax(1), trees)
+    structure = SpanningTrees(single_root)
+    torch.testing.assert_close(structure.log_partition(scores), totals.logsumexp(1), rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(structure.marginals(scores), marginals, rtol=0, atol=1e-9)
+    rounded = scores.float().double()
+    totals = (rounded[:, None] * trees).sum((2, 3))
+    marginals = torch.einsum("bt,thd->bhd", totals.softmax(1), trees)
+    torch.testing.assert_close(structure.marginals(rounded.float()).double(), marginals, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+def test_matrix_tree_honours_masks_and_refuses_infeasible_ones(single_root):
+    structure = SpanningTrees(single_root)
+    trees = structure.enumerate((5, 5))
+    scores = batch_of(4, batch=50, seed=3)
+    scores[torch.rand(50, 5, 5, generator=torch.Generator().manual_seed(0)) < 0.5] = -torch.inf
+    totals = torch.where(trees.bool(), scores[:, None], 0.0).sum((2, 3))
+    feasible = totals.amax(1) > -torch.inf
+    assert 5 < feasible.sum() < 45
+    for item in (~feasible).nonzero().flatten().tolist():
+        for ask in (structure.log_partition, structure.marginals):
+            with pytest.raises(InfeasibleError, match=r"sentence 1 of the batch: -inf"):
+                ask(torch.stack([scores[feasible][0], scores[item]]))
+    scores, totals = scores[feasible], totals[feasible]
+    torch.testing.assert_close(structure.log_partition(scores), totals.logsumexp(1), rtol=0, atol=1e-12)
+    marginals = torch.einsum("bt,thd->bhd", totals.softmax(1), trees)
+    torch.testing.assert_close(structure.marginals(scores), marginals, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        matrix_tree._marginals_by_torch(scores, torch.full((len(scores),), 4), single_root),
+        marginals,
+        rtol=0,
+        atol=1e-12,
+    )
+    draws = structure.sample(scores, generator=torch.Generator().manual_seed(0), count=20)
+    assert (draws[:, scores == -torch.inf] == 0).all()
+
+
+def test_nan_is_named_by_the_matrix_tree_too():
+    scores = torch.zeros(3, 4, 4)
+    scores[2, 1, 2] = torch.nan
+    for ask in (SpanningTrees().log_partition, SpanningTrees().marginals):
+        with pytest.raises(InfeasibleError, match="sentence 2 of the batch: its arc scores hold NaN"):
+            ask(scores)
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+def test_matrix_tree_ignores_padding_order_and_unread_entries(single_root):
+    structure = SpanningTrees(single_root)
+    lengths = torch.tensor([7, 0, 1, 20, 16, 5])
+    scores = batch_of(20, batch=6, dtype=torch.float32)
+    log_z, marginals = structure.log_partition(scores, lengths), structure.marginals(scores, lengths)
+    for item, words in enumerate(lengths.tolist()):
+        alone = scores[item : item + 1, : words + 1, : words + 1]
+        assert structure.log_partition(alone)[0] == log_z[item]
+        assert (structure.marginals(alone)[0] == marginals[item, : words + 1, : words + 1]).all()
+        assert marginals[item].sum() == pytest.approx(words)
+        scores[item, words + 1 :] = torch.nan
+        scores[item, :, words + 1 :] = torch.nan
+    scores[:, :, 0] = torch.inf
+    scores.diagonal(dim1=1, dim2=2).fill_(torch.nan)
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    assert (structure.log_partition(scores[order], lengths[order]) == log_z[order]).all()
+    assert (structure.marginals(scores[order], lengths[order]) == marginals[order]).all()
+    in_torch = matrix_tree._by_torch(scores, lengths, single_root)
+    torch.testing.assert_close(in_torch.float(), log_z, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+def test_derivatives(single_root):
+    structure = SpanningTrees(single_root)
+    lengths = torch.tensor([3, 0, 1])
+    scores = batch_of(3, batch=3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: structure.log_partition(x, lengths), scores)
+    assert torch.autograd.gradgradcheck(lambda x: structure.log_partition(x, lengths), scores)
+    assert torch.autograd.gradcheck(lambda x: structure.marginals(x, lengths), scores)
+    assert torch.autograd.gradgradcheck(structure.marginals, batch_of(2, batch=1).requires_grad_())
+    direction = batch_of(3, batch=3, seed=5)
+    (exact,) = torch.autograd.grad(structure.marginals(scores, lengths), scores, direction)
+    rounded = scores.detach().float().requires_grad_()
+    (found,) = torch.autograd.grad(structure.marginals(rounded, lengths), rounded, direction.float())
+    torch.testing.assert_close(found, exact.float(), rtol=0, atol=1e-6)
+
+
+# ---------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize("single_root", [True, False])
+def test_samples_follow_the_distribution(single_root):
+    """Chi-squared over all trees of 4 words, at the 0.1% level for each of three matrices; the seed is fixed."""
+    structure = SpanningTrees(single_root)
+    scores = batch_of(4, 1.5, batch=3, seed=2)
+    trees = structure.enumerate((5, 5))
+    count = 20_000
+    draws = structure.sample(scores, generator=torch.Generator().manual_seed(7), count=count)
+    code = 5 ** torch.arange(5)
+    place = {int(k): i for i, k in enumerate((trees.argmax(1) * code).sum(1))}
+    for item in range(3):
+        keys = (draws[:, item].argmax(1) * code).sum(1).tolist()
+        observed = torch.bincount(torch.tensor([place[k] for k in keys]), minlength=len(trees))
+        expected = count * structure.log_prob(scores[item].expand(len(trees), -1, -1), trees).exp()
+        often = expected >= 5
+        observed = torch.cat([observed[often], observed[~often].sum()[None]])
+        expected = torch.cat([expected[often], expected[~often].sum()[None]])
+        assert scipy.stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_long_samples_match_their_marginals_and_repeat():
+    scores, lengths = batch_of(18, 2.0, batch=2, dtype=torch.float32), torch.tensor([18, 11])
+    structure = SpanningTrees()
+    draws = structure.sample(scores, lengths, generator=torch.Generator().manual_seed(3), count=4000)
+    assert (draws.sum((2, 3)) == lengths).all()
+    assert (draws[:, :, 0].sum(-1) == 1).all()
+    torch.testing.assert_close(draws.mean(0), structure.marginals(scores, lengths), rtol=0, atol=0.04)
+    again = structure.sample(scores, lengths, generator=torch.Generator().manual_seed(3), count=4000)
+    assert (draws == again).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("single_root", [True, False])
+def test_cuda_gives_the_same(single_root):
+    structure = SpanningTrees(single_root)
+    scores, lengths = batch_of(12, batch=3), torch.tensor([12, 0, 7])
+    for ask in (structure.argmax, structure.log_partition, structure.marginals):
+        torch.testing.assert_close(ask(scores.cuda(), lengths.cuda()).cpu(), ask(scores, lengths), rtol=0, atol=1e-9)
+    there = structure.sample(scores.cuda(), lengths.cuda(), generator=torch.Generator().manual_seed(0), count=3)
+    here = structure.sample(scores, lengths, generator=torch.Generator().manual_seed(0), count=3)
+    assert (there.cpu() == here).all()

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 State = tuple[Any, ...]
 
-RUNNING, CONVERGED, EXHAUSTED = 0, 1, 2
-"""Outcome of an item: not done; optimal; ``max_iter`` reached first."""
+RUNNING, CONVERGED, EXHAUSTED, REFUSED = 0, 1, 2, 3
+"""Outcome of an item: not done; optimal; ``max_iter`` reached first; its scores admit no object."""
 
+_FAST = {"reassoc", "contract", "nsz"}
 _DEPENDENT = 1e-9
 _NEGATIVE = -1e-12
 _RESIDUAL = 1e-9
@@ -74,54 +75,63 @@ def with_room(state: State) -> State:
     return wider + state[5:]
 
 
-@numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
+@numba.njit(cache=True, fastmath=_FAST, boundscheck=False)
+def _dot(left: Any, right: Any, count: Any) -> Any:
+    total = 0.0
+    for index in range(count):
+        total += left[index] * right[index]
+    return total
+
+
+@numba.njit(cache=True, fastmath=_FAST, boundscheck=False)
+def _add_scaled(target: Any, scale: Any, source: Any, count: Any) -> None:
+    for index in range(count):
+        target[index] += scale * source[index]
+
+
+@numba.njit(cache=True, boundscheck=False)
+def _shared(left: Any, right: Any, count: Any) -> Any:
+    """Return how many parts two objects share."""
+    total = np.int32(0)
+    for index in range(count):
+        total += np.int32((left[index] == right[index]) & (left[index] >= 0))
+    return total
+
+
+@numba.njit(cache=True, boundscheck=False)
 def _append(state: State, item: int, scores: Any) -> bool:
     """Return whether the object in the first free row joins the set; not if it depends affinely on those there."""
     objects, inverse, by_score, by_one, weights = state[:5]
     count = state[6][item]
-    new = objects[item, count]
-    slots = len(new)
+    rows = objects[item]
+    new = rows[count]
+    slots = np.uint64(len(new))
+    size = np.uint64(count)
+    matrix = inverse[item]
     gram = np.empty(count)
-    own = 1.0
+    combination = np.empty(count)
+    own = 1.0 + _shared(new, new, slots)
     score = 0.0
     for slot in range(slots):
         if new[slot] >= 0:
-            own += 1.0
             score += scores[new[slot]]
-    for x in range(count):
-        old = objects[item, x]
-        shared = np.int32(1)
-        for slot in range(slots):
-            shared += np.int32((old[slot] == new[slot]) & (new[slot] >= 0))
-        gram[x] = shared
-    matrix = inverse[item]
-    combination = np.empty(count)
-    rest = own
-    ahead = -score
-    spread = -1.0
-    for x in range(count):
-        row = matrix[x]
-        total = 0.0
-        for y in range(count):
-            total += row[y] * gram[y]
-        combination[x] = total
-        rest -= total * gram[x]
-        ahead += gram[x] * by_score[item, x]
-        spread += gram[x] * by_one[item, x]
+    for x in range(size):
+        gram[x] = 1.0 + _shared(rows[x], new, slots)
+    for x in range(size):
+        combination[x] = _dot(matrix[x], gram, size)
+    rest = own - _dot(combination, gram, size)
     if rest <= _DEPENDENT * own:
         return False
     # Inverse of the bordered matrix, and its products with the bordered vectors.
-    ahead /= rest
-    spread /= rest
-    for x in range(count):
+    ahead = (_dot(gram, by_score[item], size) - score) / rest
+    spread = (_dot(gram, by_one[item], size) - 1.0) / rest
+    _add_scaled(by_score[item], ahead, combination, size)
+    _add_scaled(by_one[item], spread, combination, size)
+    for x in range(size):
         scaled = combination[x] / rest
-        row = matrix[x]
-        for y in range(count):
-            row[y] += scaled * combination[y]
-        row[count] = -scaled
+        _add_scaled(matrix[x], scaled, combination, size)
+        matrix[x, count] = -scaled
         matrix[count, x] = -scaled
-        by_score[item, x] += combination[x] * ahead
-        by_one[item, x] += combination[x] * spread
     matrix[count, count] = 1.0 / rest
     by_score[item, count] = -ahead
     by_one[item, count] = -spread
@@ -130,29 +140,28 @@ def _append(state: State, item: int, scores: Any) -> bool:
     return True
 
 
-@numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
+@numba.njit(cache=True, boundscheck=False)
 def _drop(state: State, item: int, gone: int) -> None:
-    """Take an object out of the set; the last one takes its place."""
+    """Take an object out of the set: it changes places with the last one, and its row stays readable after the end."""
     objects, inverse, by_score, by_one, weights = state[:5]
     last = state[6][item] - 1
     matrix = inverse[item]
+    size = np.uint64(last)
     if gone != last:
         for x in range(last + 1):
             matrix[gone, x], matrix[last, x] = matrix[last, x], matrix[gone, x]
         for x in range(last + 1):
             matrix[x, gone], matrix[x, last] = matrix[x, last], matrix[x, gone]
-        by_score[item, gone], by_score[item, last] = by_score[item, last], by_score[item, gone]
-        by_one[item, gone], by_one[item, last] = by_one[item, last], by_one[item, gone]
-        weights[item, gone] = weights[item, last]
-        objects[item, gone] = objects[item, last]
+        for vector in (by_score[item], by_one[item], weights[item]):
+            vector[gone], vector[last] = vector[last], vector[gone]
+        for slot in range(objects.shape[2]):
+            kept, dropped = objects[item, last, slot], objects[item, gone, slot]
+            objects[item, gone, slot], objects[item, last, slot] = kept, dropped
     border = matrix[last]
-    for x in range(last):
-        share = border[x] / border[last]
-        row = matrix[x]
-        for y in range(last):
-            row[y] -= share * border[y]
-        by_score[item, x] -= share * by_score[item, last]
-        by_one[item, x] -= share * by_one[item, last]
+    _add_scaled(by_score[item], -by_score[item, last] / border[last], border, size)
+    _add_scaled(by_one[item], -by_one[item, last] / border[last], border, size)
+    for x in range(size):
+        _add_scaled(matrix[x], -border[x] / border[last], border, size)
     state[6][item] = last
 
 
@@ -169,30 +178,41 @@ def _multiplier(state: State, item: int) -> float:
 @numba.njit(cache=True, boundscheck=False)
 def _move(state: State, item: int) -> bool:
     """Return whether all weights reached the optimum of the active set; else one object blocked and was dropped."""
-    objects, _, by_score, by_one, weights, marginals = state[:6]
+    by_score, by_one, weights = state[2][item], state[3][item], state[4][item]
     count = state[6][item]
     multiplier = _multiplier(state, item)
     step, blocking = 1.0, -1
     for x in range(count):
-        aim = by_score[item, x] + multiplier * by_one[item, x]
+        aim = by_score[x] + multiplier * by_one[x]
         if aim < _NEGATIVE:
-            reach = weights[item, x] / (weights[item, x] - aim)
+            reach = weights[x] / (weights[x] - aim)
             if reach < step:
                 step, blocking = reach, x
-    mass = marginals[item]
     for x in range(count):
-        aim = by_score[item, x] + multiplier * by_one[item, x]
-        change = step * (aim - weights[item, x])
-        if x == blocking:
-            change = -weights[item, x]
-        weights[item, x] += change
-        row = objects[item, x]
-        for slot in range(len(row)):
-            if row[slot] >= 0:
-                mass[row[slot]] += change
+        weights[x] += step * (by_score[x] + multiplier * by_one[x] - weights[x])
     if blocking >= 0:
+        weights[blocking] = 0.0
         _drop(state, item, blocking)
     return blocking < 0
+
+
+@numba.njit(cache=True, boundscheck=False)
+def _mix(state: State, item: int, before: int) -> None:
+    """Set the marginals to the mean of the set; ``before`` rows are in it or left it since they were last set."""
+    objects, weights, marginals = state[0][item], state[4][item], state[5][item]
+    count = state[6][item]
+    slots = np.uint64(objects.shape[1])
+    for x in range(before):
+        row = objects[x]
+        for slot in range(slots):
+            if row[slot] >= 0:
+                marginals[row[slot]] = 0.0
+    for x in range(count):
+        row = objects[x]
+        weight = weights[x]
+        for slot in range(slots):
+            if row[slot] >= 0:
+                marginals[row[slot]] += weight
 
 
 @numba.njit(cache=True, boundscheck=False)
@@ -249,13 +269,12 @@ def advance(state: State, item: int, scores: Any, max_iter: int, tolerance: floa
     if not grown and not _rebuild(state, item, scores):
         outcome[item] = CONVERGED
         return
+    before = counts[item]
     accepted = False
-    while not accepted:
-        if iterations[item] >= max_iter:
-            outcome[item] = EXHAUSTED
-            return
+    while not accepted and iterations[item] < max_iter:
         iterations[item] += 1
         accepted = _move(state, item)
+    _mix(state, item, before)
     if iterations[item] >= max_iter:
         outcome[item] = EXHAUSTED
 

@@ -323,7 +323,7 @@ def best_arborescences(
     batch, nodes, _ = scores.shape
     if batch and not (lengths.min() >= 0 and lengths.max() < nodes):
         raise ValueError(f"lengths must lie in 0 .. {nodes - 1}, got {lengths.min()} .. {lengths.max()}")
-    flat = np.ascontiguousarray(scores).reshape(batch, -1)
+    flat = np.ascontiguousarray(scores).reshape(batch, nodes * nodes)
     sizes = np.ascontiguousarray(lengths, dtype=np.int64)
     heads = np.empty((batch, nodes), np.int32)
     status = np.empty(batch, np.int8)
