@@ -48,7 +48,7 @@ class AdaptResult:
     divergence: DomainDivergence | None
 
 
-def adapt(settings: AdaptSettings, out: Path, *, resume: bool, progress: Progress) -> AdaptResult:
+def adapt(settings: AdaptSettings, out: Path, *, resume: bool, progress: Progress, begin: Callable[[], None] = lambda: None) -> AdaptResult:
     """Adapt the model to the target, write the model folder ``out`` and return how it went.
 
     Raises:

@@ -45,7 +45,7 @@ class PretrainResult:
     coverage: Coverage | None
 
 
-def pretrain(settings: PretrainSettings, out: Path, *, resume: bool, progress: Progress) -> PretrainResult:
+def pretrain(settings: PretrainSettings, out: Path, *, resume: bool, progress: Progress, begin: Callable[[], None] = lambda: None) -> PretrainResult:
     """Train on the source, write the model folder ``out`` and return how it went.
 
     Raises:
