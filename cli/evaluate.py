@@ -75,9 +75,7 @@ def evaluate(
         return
     from rich.console import Console
 
-    # a pipe or a log has no width of its own; the widest table needs this much
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    console.print(report)
+    Console().print(report)
     if show:
         from parser_vae.evaluation.examples import examples_text
 

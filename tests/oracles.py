@@ -103,3 +103,40 @@ def spanning_laplacian(scores: torch.Tensor, single_root: bool) -> tuple[torch.T
     log_z = torch.linalg.slogdet(laplacian).logabsdet
     (gradient,) = torch.autograd.grad(log_z.sum(), leaf)
     return log_z.detach(), gradient
+def padded_trees(words: int, full: int, single_root: bool, projective: bool) -> Tensor:
+    """Every tree over ``words`` words as 0/1 arcs ``[count, full + 1, full + 1]`` (float64)."""
+    if projective:
+        arcs = projective_trees(words, single_root)
+    else:
+        heads = torch.from_numpy(spanning_trees(words, single_root))
+        arcs = torch.nn.functional.one_hot(heads, words + 1).transpose(1, 2).double()
+        arcs[:, :, 0] = 0
+    return torch.nn.functional.pad(arcs, (0, full - words, 0, full - words))
+
+
+# ---------------------------------------------------------------- flat structures: categorical, binary, subset
+
+
+def categorical_objects(classes: int, full: int) -> Tensor:
+    """Every one-hot vector over the first ``classes`` of ``full`` classes."""
+    return torch.eye(full, dtype=torch.float64)[:classes]
+
+
+def binary_objects(bits: int, full: int) -> Tensor:
+    """Every vector over the first ``bits`` of ``full`` bits, the others 0."""
+    rows = [[*choice, *[0] * (full - bits)] for choice in itertools.product((0, 1), repeat=bits)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def binary_pairwise_objects(bits: int, full: int) -> Tensor:
+    """The same vectors, each followed by the products of its pairs in the order (0,1), (0,2), .., (1,2), .."""
+    rows = []
+    for vector in binary_objects(bits, full).tolist():
+        rows.append(vector + [vector[i] * vector[j] for i in range(full) for j in range(i + 1, full)])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def subset_objects(parts: int, full: int, k: int) -> Tensor:
+    """Every vector with ``k`` ones among the first ``parts`` of ``full`` parts."""
+    every = binary_objects(parts, full)
+    return every[every.sum(-1) == k]

@@ -21,7 +21,7 @@ Counts = NDArray[np.float64]
 BREAKDOWNS = {
     "relations": ("Relation", "labelled F1"),
     "lengths": ("Words in the sentence", "UAS"),
-    "distances": ("Distance to the head, in words", "unlabelled F1"),
+    "distances": ("Distance to the head", "unlabelled F1"),
     "upos": ("Part of speech", "UAS"),
 }
 LENGTHS = ("1-10", "11-20", "21-30", "31-40", "41+")

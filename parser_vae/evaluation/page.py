@@ -72,7 +72,7 @@ def _card(name: str, measure: Measure) -> str:
     return (
         f'<div class="card {plots.KINDS[verdict]}"><h3>{html.escape(name)}</h3>'
         f'<p class="big">{wording.number(measure.value)} <small>before {wording.number(change.before)}</small></p>'
-        f'<p class="badge">{plots.SIGNS[verdict]} {wording.points(change.delta)} '
+        f'<p class="badge">{wording.SIGNS[verdict]} {wording.points(change.delta)} '
         f"{wording.interval(change.interval, signed=True)}</p><p>{verdict}, p {_p(change.p_value)}</p></div>"
     )
 
@@ -112,7 +112,7 @@ def _score_row(name: str, measure: Measure) -> str:
         kind = f' class="{plots.KINDS[verdict]}"'
         cells += [
             wording.number(change.before),
-            f"{plots.SIGNS[verdict]} {wording.points(change.delta)}",
+            f"{wording.SIGNS[verdict]} {wording.points(change.delta)}",
             wording.interval(change.interval, signed=True),
             wording.p_value(change.p_value),
         ]

@@ -79,7 +79,7 @@ def _row(name: str, measure: Measure, scale: Scale | None) -> str:
         title = ""
     else:
         values = f"{wording.number(change.before)} → {wording.number(measure.value)}"
-        last = f"{SIGNS[wording.verdict(change)]} {wording.points(change.delta)}"
+        last = f"{wording.SIGNS[wording.verdict(change)]} {wording.points(change.delta)}"
         title = f"{wording.interval(change.interval, signed=True)}, p {_equals(wording.p_value(change.p_value))}"
     cells = [
         f"<th>{html.escape(name)}</th>",
@@ -93,7 +93,6 @@ def _row(name: str, measure: Measure, scale: Scale | None) -> str:
     return f"<tr{kind}>{''.join(cells)}</tr>"
 
 
-SIGNS = {"better": "▲", "worse": "▼", "no clear change": "○"}
 KINDS = {"better": "better", "worse": "worse", "no clear change": "unclear"}
 
 

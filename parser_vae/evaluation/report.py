@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,7 +28,6 @@ from parser_vae.treebank.sentence import Sentence
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FORMAT = 1
 FEW_SENTENCES = 30
 
 
@@ -141,31 +140,18 @@ class Report:
         """Return whether two systems were compared."""
         return self.names[2] is not None
 
+    # What shows a report knows its classes, so these modules are imported when they are asked for; rich, which only
+    # the terminal needs, is not even loaded before.
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values; ``docs/evaluation.md`` describes the format."""
-        gold, predicted, baseline = self.names
-        return {
-            "format": FORMAT,
-            "data": {
-                "gold": gold,
-                "predicted": predicted,
-                "baseline": baseline,
-                "sentences": self.sentences,
-                "words": self.words,
-            },
-            "resampling": {"resamples": self.resamples, "seed": self.seed, "level": self.level},
-            **{name: _scorer_dict(report) for name, report in self.scorers.items()},
-            "trees": {name: _measure_dict(measure) for name, measure in self.trees.items()},
-            "domain": None if self.domain is None else _domain_dict(self.domain),
-            "notes": list(self.notes),
-        }
+        from parser_vae.evaluation.plain import to_dict
+
+        return to_dict(self)
 
     def to_json(self) -> str:
         """Return :meth:`to_dict` as indented JSON with a final line end."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-
-    # What shows a report knows its classes, so these modules are imported when they are asked for; rich, which only
-    # the terminal needs, is not even loaded before.
 
     def to_markdown(self, title: str = "Evaluation") -> str:
         """Return the report as Markdown."""
@@ -359,63 +345,3 @@ def _notes(gold: Words, matches: Sequence[Match], scorers: dict[str, ScorerRepor
         )
     if sentences < FEW_SENTENCES:
         yield f"Only {sentences} sentences: intervals and p-values from so few are rough."
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)
-
-
-def _pair(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else [_rounded(end) for end in interval]
-
-
-def _domain_dict(domain: DomainDivergence) -> dict[str, Any]:
-    rounded = replace(domain, accuracy=_rounded(domain.accuracy), proxy_a_distance=_rounded(domain.proxy_a_distance))
-    return asdict(rounded)
-
-
-def _measure_dict(measure: Measure) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "value": _rounded(measure.value),
-        "interval": _pair(measure.interval),
-        "count": measure.support,
-    }
-    if measure.change is not None:
-        values["baseline"] = {
-            "value": _rounded(measure.change.before),
-            "delta": _rounded(measure.change.delta),
-            "interval": _pair(measure.change.interval),
-            "p_value": measure.change.p_value,
-        }
-    return values
-
-
-def _scorer_dict(report: ScorerReport) -> dict[str, Any]:
-    uas, las = report.uas, report.las
-    values: dict[str, Any] = {
-        "convention": report.scorer.convention,
-        "uas": _rounded(uas.value),
-        "interval": _pair(uas.interval),
-        "las": _rounded(las.value),
-        "las_interval": _pair(las.interval),
-    }
-    if uas.change is not None and las.change is not None:
-        values["baseline"] = {
-            "uas": _rounded(uas.change.before),
-            "delta": _rounded(uas.change.delta),
-            "interval": _pair(uas.change.interval),
-            "p_value": uas.change.p_value,
-            "las": _rounded(las.change.before),
-            "las_delta": _rounded(las.change.delta),
-            "las_interval": _pair(las.change.interval),
-            "las_p_value": las.change.p_value,
-        }
-    values["words"] = uas.support
-    values["excluded"] = report.excluded
-    values["scores"] = {name: _measure_dict(measure) for name, measure in report.scores.items()}
-    for name, groups in report.breakdowns.items():
-        values[name] = {
-            "measure": BREAKDOWNS[name][1],
-            "groups": {group: _measure_dict(measure) for group, measure in groups.items()},
-        }
-    return values

@@ -1,8 +1,8 @@
-"""A report for the terminal: the scores, and the groups of words that say most about them."""
+"""A report for the terminal, 80 columns wide: the scores, and the groups of words that say most about them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from rich.console import Group
 from rich.table import Table
@@ -10,30 +10,28 @@ from rich.text import Text
 
 from parser_vae.evaluation import wording
 from parser_vae.evaluation.measures import BREAKDOWNS
-from parser_vae.evaluation.report import Measure, Report
+from parser_vae.evaluation.report import Change, Measure, Report
 
 MOST_FREQUENT = 12
+SHOWN = ("uas", "las", "clas", "exact")
 
 
 def to_terminal(report: Report) -> Group:
     """Return something rich can print: the finding, all scores, and breakdowns without punctuation."""
-    scores = _table(f"{report.sentences:,} sentences, {report.words:,} words", report)
+    legend = f"{report.sentences:,} sentences, {report.words:,} words; intervals of {wording.level(report)}"
+    if report.has_baseline:
+        legend += "; " + ", ".join(f"{sign} {verdict}" for verdict, sign in wording.SIGNS.items())
+    parts: list[Table | Text] = [Text(wording.headline(report), style="bold"), Text(legend), *map(Text, report.notes)]
     for scorer in report.scorers.values():
-        scores.add_row(Text(f"{scorer.scorer.name}: {scorer.scorer.title}", style="bold"), end_section=False)
-        for name in ("uas", "las", "clas", "exact"):
-            if name in scorer.scores:
-                _add(scores, f"  {wording.SCORES[name]}", scorer.scores[name])
-    for name, measure in report.trees.items():
-        _add(scores, wording.TREES[name], measure)
-    parts: list[Table | Text] = [Text(wording.headline(report), style="bold"), *map(Text, report.notes), scores]
+        scores = {wording.SCORES[name]: scorer.scores[name] for name in SHOWN if name in scorer.scores}
+        parts.append(_table(f"{scorer.scorer.name}: {scorer.scorer.title}", scores, report, ("value", "range")))
+    trees = {wording.TREES[name]: measure for name, measure in report.trees.items()}
+    parts.append(_table("sentences", trees, report, ("value", "range")))
     for breakdown, groups in report.scorers["nltk"].breakdowns.items():
-        if breakdown == "upos":
-            continue
-        heading, measure_name = BREAKDOWNS[breakdown]
-        table = _table(f"{heading}: {measure_name}, nltk", report)
-        for group, measure in _shown(groups, breakdown).items():
-            _add(table, group, measure)
-        parts.append(table)
+        if breakdown != "upos":
+            heading, measure = BREAKDOWNS[breakdown]
+            own = ("count", "value") if report.has_baseline else ("count", "value", "range")
+            parts.append(_table(f"{heading}: {measure}, nltk", _shown(groups, breakdown), report, own))
     return Group(*parts)
 
 
@@ -44,26 +42,28 @@ def _shown(groups: Mapping[str, Measure], breakdown: str) -> Mapping[str, Measur
     return {group: groups[group] for group in frequent}
 
 
-def _table(title: str, report: Report) -> Table:
-    table = Table(title=title, title_justify="left", title_style="italic", box=None, pad_edge=False)
-    table.add_column("")
-    columns = ["count", "%", wording.level(report)]
-    if report.has_baseline:
-        columns += ["baseline", "change", wording.level(report), "p", ""]
-    for column in columns:
-        table.add_column(column, justify="left" if not column else "right")
+_OWN: dict[str, Callable[[Measure], str]] = {
+    "count": lambda measure: f"{measure.support:,}",
+    "value": lambda measure: wording.number(measure.value),
+    "range": lambda measure: wording.interval(measure.interval),
+}
+_COMPARED: dict[str, Callable[[Change], str]] = {
+    "before": lambda change: wording.number(change.before),
+    "change": lambda change: f"{wording.SIGNS[wording.verdict(change)]} {wording.points(change.delta)}",
+    "interval": lambda change: wording.interval(change.interval, signed=True),
+    "p": lambda change: wording.p_value(change.p_value),
+}
+
+
+def _table(title: str, measures: Mapping[str, Measure], report: Report, own: Iterable[str]) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", title_style="italic", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True, min_width=16)
+    names = {"count": "words", "value": "after" if report.has_baseline else "%", "range": "interval"}
+    for column in [names[each] for each in own] + (list(_COMPARED) if report.has_baseline else []):
+        table.add_column(column, justify="right", no_wrap=True)
+    for label, measure in measures.items():
+        cells = [label, *(_OWN[each](measure) for each in own)]
+        if measure.change is not None:
+            cells += [show(measure.change) for show in _COMPARED.values()]
+        table.add_row(*map(Text, cells))
     return table
-
-
-def _add(table: Table, label: str, measure: Measure) -> None:
-    cells = [label, f"{measure.support:,}", wording.number(measure.value), wording.interval(measure.interval)]
-    if measure.change is not None:
-        change = measure.change
-        cells += [
-            wording.number(change.before),
-            wording.points(change.delta),
-            wording.interval(change.interval, signed=True),
-            wording.p_value(change.p_value),
-            wording.verdict(change),
-        ]
-    table.add_row(*map(Text, cells))

@@ -12,6 +12,7 @@ SCORES = {
     "exact": "exact match",
     "labelled_exact": "labelled exact match",
 }
+SIGNS = {"better": "▲", "worse": "▼", "no clear change": "○"}
 TREES = {"valid": "valid trees", "root": "root word right"}
 
 
@@ -59,10 +60,8 @@ def finding(name: str, measure: Measure) -> str:
     ends = interval(change.interval, signed=True)
     movement = f"from {number(change.before)} to {number(measure.value)}"
     if not change.is_clear:
-        return (
-            f"No clear change in {name}: {movement}, a difference of {points(change.delta)} points {ends} "
-            f"that chance alone could make."
-        )
+        difference = f"{points(change.delta)} points {ends}"
+        return f"{name} {movement} is no clear change: {difference}, which chance alone could make."
     verb = "rose" if change.delta > 0 else "fell"
     return f"{name} {verb} {movement}: {points(change.delta)} points {ends}."
 
@@ -70,4 +69,4 @@ def finding(name: str, measure: Measure) -> str:
 def headline(report: Report) -> str:
     """Return the main finding: UAS and LAS without punctuation."""
     scorer = report.scorers["nltk"]
-    return f"{finding('UAS', scorer.uas)} {finding('LAS', scorer.las)}"
+    return f"Without punctuation: {finding('UAS', scorer.uas)} {finding('LAS', scorer.las)}"

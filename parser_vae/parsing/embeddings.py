@@ -102,11 +102,7 @@ def load_vectors(path: Path, words: Collection[str], *, subwords: bool = True) -
     Raises:
         InputError: The file is missing, empty, damaged, or not of the kind its name says.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give word vectors, or train some with `parser-vae vectors`")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; give word vectors, or train some with `parser-vae vectors`")
+    _require_file(path)
     asked = tuple(dict.fromkeys(words))
     wanted = {form for word in asked for form in (word, word.lower())}
     model: FastTextModel | None = None
@@ -119,7 +115,8 @@ def load_vectors(path: Path, words: Collection[str], *, subwords: bool = True) -
     elif path.name.endswith((".vec", ".vec.gz")):
         known, dimension, skipped = _read_text(path, wanted)
     elif path.suffix == ".safetensors":
-        known, dimension = _read_safetensors(path, wanted)
+        words, table = _read_safetensors(path)
+        known, dimension = dict(zip(words, table, strict=True)), table.shape[1]
     else:
         raise InputError(f"{path}: cannot tell what kind of vectors these are; the name must end in {_listed()}")
 
@@ -146,12 +143,12 @@ def frequent_words(path: Path, count: int) -> list[str]:
     """
     if count == 0:
         return []
+    _require_file(path)
     if path.suffix == ".bin":
         words = itertools.islice(FastTextModel(path).rows, count)
         return [word for word in words if word != END_OF_SENTENCE and word.isprintable()]
     if path.suffix == ".safetensors":
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return list(json.loads((file.metadata() or {})["words"]))[:count]
+        return _read_safetensors(path)[0][:count]
     found: list[str] = []
     for number, line in enumerate(_lines(path)):
         word, *numbers = line.split(b" ")
@@ -180,10 +177,19 @@ def _listed() -> str:
     return ", ".join(SUFFIXES[:-1]) + f" or {SUFFIXES[-1]}"
 
 
-def _read_safetensors(path: Path, wanted: Collection[str]) -> tuple[dict[str, Floats], int]:
+def _require_file(path: Path) -> None:
+    remedy = "give word vectors, or train some with `parser-vae vectors`"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; {remedy}")
+
+
+def _read_safetensors(path: Path) -> tuple[list[str], Floats]:
+    """The words and their rows."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            words = json.loads((file.metadata() or {})["words"])
+            words = list(json.loads((file.metadata() or {})["words"]))
             table: Floats = file.get_tensor("table")
         if table.ndim != 2 or len(words) != len(table):
             raise ValueError("words and rows differ")
@@ -191,7 +197,7 @@ def _read_safetensors(path: Path, wanted: Collection[str]) -> tuple[dict[str, Fl
         raise InputError(
             f"{path}: these are not word vectors saved by parser-vae; give the original .bin or .vec"
         ) from error
-    return {word: row for word, row in zip(words, table, strict=True) if word in wanted}, table.shape[1]
+    return words, table
 
 
 def _read_text(path: Path, wanted: Collection[str]) -> tuple[dict[str, Floats], int, int]:

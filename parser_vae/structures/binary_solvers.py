@@ -15,7 +15,7 @@ from parser_vae.errors import InputError, ParserVaeError
 from parser_vae.structures.kernels.min_cut import best_bits
 
 GAP = 1e-9
-"""How far below the proven bound a search may end, relative to the sum of all weights (rounding of float64 sums)."""
+"""How far below its proven bound a search may end, relative to the sum of all weights: rounding of float64 sums."""
 
 
 def coordinate(unary: Tensor, pairs: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def mixed_integer(unary: Tensor, pairs: Tensor) -> Tensor:
     """Return the optimum for any weights, by branch and bound over a linear programme (HiGHS).
 
     A product is a variable ``y <= z_i, y <= z_j`` (pulled up by a positive weight) or ``y >= z_i + z_j - 1`` (pushed
-    down by a negative one); a forbidden pair is ``z_i + z_j <= 1``.
+    down by a negative one), and 0 for a forbidden pair. "Optimum" is to 1e-6 of the largest weight, HiGHS's tolerance.
 
     Raises:
         ParserVaeError: The solver fails, or does not prove its answer optimal.

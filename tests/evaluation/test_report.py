@@ -162,10 +162,20 @@ def test_markdown_tells_the_finding_and_every_row(compared: Report) -> None:
 
 def test_terminal_output_has_scores_of_both_conventions(compared: Report) -> None:
     output = io.StringIO()
-    Console(width=120, file=output).print(compared)
+    Console(width=80, file=output).print(compared)
     text = output.getvalue()
+    assert "…" not in text  # nothing is cut off
     assert "nltk: without punctuation" in text
     assert "conll18: CoNLL 2018" in text
     assert "CLAS" in text
     assert f"{compared.scorers['conll18'].uas.value:.1f}" in text
-    assert "better" in text
+    assert "▲" in text
+
+
+def test_a_change_that_is_not_clear_is_called_so() -> None:
+    gold = synthetic(40, 3)
+    report = evaluate(gold, perturbed(gold, 0.4, 1), perturbed(gold, 0.4, 2), resamples=200)
+    text = report.to_markdown()
+    uas = report.scorers["nltk"].uas
+    assert uas.change is not None
+    assert f"UAS from {uas.change.before:.1f} to {uas.value:.1f} is no clear change" in text

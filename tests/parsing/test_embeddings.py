@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from parser_vae.errors import InputError
-from parser_vae.parsing.embeddings import Coverage, coverage, load_vectors, save_vectors
+from parser_vae.parsing.embeddings import Coverage, coverage, frequent_words, load_vectors, save_vectors
 from parser_vae.parsing.vector_training import fitting_epochs, train_vectors
 
 HEADER = "3 2\n"
@@ -144,6 +144,24 @@ def test_saved_vectors_come_back_without_the_missing_ones(model: Path, tmp_path:
     assert torch.equal(again.table, vectors.table.flip(0))
 
 
+@pytest.mark.parametrize("content", [HEADER + ROWS, "caf\xe9 1 2\n" + ROWS])
+def test_frequent_words_are_the_first_of_a_text_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "v.vec").write_bytes(content.encode("latin-1"))
+    assert frequent_words(tmp_path / "v.vec", 2) == ["casa", "Galicia"]
+    assert frequent_words(tmp_path / "v.vec", 9) == ["casa", "Galicia", "o"]
+    assert frequent_words(tmp_path / "v.vec", 0) == []
+
+
+def test_frequent_words_of_models(model: Path, text: Path, tmp_path: Path) -> None:
+    words = text.read_text(encoding="utf-8").split()
+    expected = sorted(set(words) - {"única", "vez"}, key=words.count, reverse=True)
+    found = frequent_words(model, 99)
+    assert sorted(found) == sorted(expected)
+    assert [words.count(word) for word in found] == [words.count(word) for word in expected]
+    save_vectors(load_vectors(model, found), tmp_path / "v.safetensors")
+    assert frequent_words(tmp_path / "v.safetensors", 3) == found[:3]
+
+
 def test_coverage_counts_tokens_and_types(tmp_path: Path) -> None:
     (tmp_path / "v.vec").write_text(ROWS)
     vectors = load_vectors(tmp_path / "v.vec", ["o", "O", "casa", "none"])
@@ -240,6 +258,8 @@ def test_other_files_end_in_one_line(tmp_path: Path, name: str, content: bytes, 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"v\.bin: no such file"):
         load_vectors(tmp_path / "v.bin", ["o"])
+    with pytest.raises(InputError, match=r"v\.vec: no such file"):
+        frequent_words(tmp_path / "v.vec", 5)
 
 
 @pytest.mark.parametrize(

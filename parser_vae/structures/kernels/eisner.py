@@ -13,11 +13,19 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from parser_vae.structures.kernels.layout import lanes_layout, row, starts_layout, table_size
+from parser_vae.structures.kernels.layout import (
+    lanes_layout,
+    row,
+    spread_lanes,
+    spread_starts,
+    starts_layout,
+    table_size,
+)
 from parser_vae.structures.kernels.simd import REGISTER_BYTES, lanes_of, load, maximum, spread, store
 from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 
 FEASIBLE, INFEASIBLE, NOT_A_NUMBER = 0, 1, 2
+RIGHT, LEFT, OPEN_RIGHT, OPEN_LEFT = 0, 1, 2, 3  # kinds of items
 
 # Longer sentences go one at a time, and so does a remainder of fewer sentences than this: measured, see benchmarks.
 _LONGEST_IN_LANES = 40
@@ -82,9 +90,9 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
         check = work[6 * elements : 6 * elements + lanes]
         group = indices[begin : begin + count]
         if layout[3] == 1:
-            _spread_lanes(scores, lengths, group, first_node, size, layout, up, down)
+            spread_lanes(scores, lengths, group, first_node, size, layout, -np.inf, up, down)
         else:
-            _spread_starts(scores[group[0]], first_node, size, layout, up, down)
+            spread_starts(scores[group[0]], first_node, size, layout, -np.inf, up, down)
         _chart(tables, up, down, size, layout, check)
         for lane in range(count):
             sentence = group[lane]
@@ -97,55 +105,6 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
                 heads[sentence],
             )  # fmt: skip
         begin += count
-
-
-@numba.njit(cache=True, nogil=True)
-def _spread_lanes(
-    scores: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, up: Any, down: Any
-) -> None:
-    """Copy the scores of a group of sentences to ``up`` (head left of dependent) and ``down``, one sentence a lane."""
-    lanes = layout[2]
-    count = len(group)
-    sizes = np.empty(lanes, np.int64)
-    sources = np.empty(lanes, np.int64)
-    for lane in range(lanes):
-        sources[lane] = group[min(lane, count - 1)]
-        sizes[lane] = lengths[sources[lane]] + 1 - first_node
-    shortest = sizes[lanes - 1]
-    for head in range(size):
-        for dependent in range(size):
-            if head == dependent:
-                continue
-            target = up if head < dependent else down
-            at = row(layout, abs(head - dependent)) + min(head, dependent) * lanes
-            if dependent + first_node == 0:
-                for lane in range(lanes):
-                    target[at + lane] = -np.inf
-            elif max(head, dependent) < shortest:
-                for lane in range(lanes):
-                    target[at + lane] = scores[sources[lane], head + first_node, dependent + first_node]
-            else:
-                for lane in range(lanes):
-                    inside = max(head, dependent) < sizes[lane]
-                    target[at + lane] = (
-                        scores[sources[lane], head + first_node, dependent + first_node] if inside else 0
-                    )
-
-
-@numba.njit(cache=True, nogil=True)
-def _spread_starts(scores: Any, first_node: Any, size: Any, layout: Any, up: Any, down: Any) -> None:
-    """Copy the scores of one sentence to ``up`` (head left of dependent) and ``down``, a row for each width."""
-    for width in range(1, size):
-        here = row(layout, width)
-        for start in range(size - width):
-            node = start + first_node
-            up[here + start] = scores[node, node + width]
-            down[here + start] = scores[node + width, node]
-        if first_node == 0:
-            down[here] = -np.inf
-        for start in range(size - width, layout[0]):
-            up[here + start] = 0
-            down[here + start] = 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -196,58 +155,60 @@ def _best_tree(
 ) -> Any:  # fmt: skip
     """Write the best tree of one sentence and return its status."""
     right, left = tables[0], tables[1]
+    waiting = 0
     if with_root:
-        if problem != problem:
-            return NOT_A_NUMBER
-        if not right[row(layout, length) + lane] > -np.inf:
-            return INFEASIBLE
-        stack[0] = (0, length, 0)
-        _trace(tables, up, down, layout, lane, 0, stack, 1, heads)
-        return FEASIBLE
-    best = right[0] - np.inf
-    best_word = -1
-    for word in range(length):
-        root_score = scores[0, word + 1]
-        if not root_score < np.inf:
-            problem += np.nan
-        value = (
-            left[row(layout, word) + lane]
-            + root_score
-            + right[row(layout, length - 1 - word) + word * layout[2] + lane]
-        )
-        if value > best:
-            best = value
-            best_word = word
+        best = right[row(layout, length) + lane]
+        waiting = push(stack, waiting, 0, length, RIGHT)
+    else:
+        best = right[0] - np.inf
+        best_word = 0
+        for word in range(length):
+            root_score = scores[0, word + 1]
+            if not root_score < np.inf:
+                problem += np.nan
+            value = (
+                left[row(layout, word) + lane]
+                + root_score
+                + right[row(layout, length - 1 - word) + word * layout[2] + lane]
+            )
+            if value > best:
+                best = value
+                best_word = word
+        waiting = push(stack, waiting, 0, best_word, LEFT)
+        waiting = push(stack, waiting, best_word, length - 1 - best_word, RIGHT)
     if problem != problem:
         return NOT_A_NUMBER
-    if best_word < 0:
+    if not best > -np.inf:
         return INFEASIBLE
-    heads[best_word + 1] = 0
-    stack[0] = (0, best_word, 1)
-    stack[1] = (best_word, length - 1 - best_word, 0)
-    _trace(tables, up, down, layout, lane, 1, stack, 2, heads)
+    _trace(tables, up, down, layout, lane, 0 if with_root else 1, stack, waiting, heads)
     return FEASIBLE
+
+
+@numba.njit(cache=True, inline="always")
+def push(stack: Any, waiting: Any, start: Any, width: Any, kind: Any) -> Any:
+    """Put an item on the stack and return how many wait there."""
+    stack[waiting, 0] = start
+    stack[waiting, 1] = width
+    stack[waiting, 2] = kind
+    return waiting + 1
 
 
 @numba.njit(cache=True, nogil=True)
 def _trace(
     tables: Any, up: Any, down: Any, layout: Any, lane: Any, first_node: Any, stack: Any, waiting: Any, heads: Any
 ) -> None:
-    """Write the heads below the ``waiting`` items of ``stack``: (start, width, kind).
-
-    Kinds: 0 complete to the right, 1 complete to the left, 2 open to the right, 3 open to the left.
-    """
+    """Write the heads below the ``waiting`` items of ``stack``: (start, width, kind)."""
     right, left, open_right, open_left = tables
     stride = layout[2]
     while waiting > 0:
         waiting -= 1
-        start, width, kind = stack[waiting]
+        start, width, kind = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
         if width == 0:
             continue
         begin = start * stride + lane
         here = row(layout, width) + begin
         found = 0
-        if kind == 0:
+        if kind == RIGHT:
             target = right[here]
             best = right[here] - np.inf
             for split in range(1, width + 1):
@@ -260,9 +221,9 @@ def _trace(
                     if value >= target:
                         break
             heads[first_node + start + found] = first_node + start
-            stack[waiting] = (start + found, width - found, 0)
-            stack[waiting + 1] = (start, found, 2)
-        elif kind == 1:
+            waiting = push(stack, waiting, start + found, width - found, RIGHT)
+            waiting = push(stack, waiting, start, found, OPEN_RIGHT)
+        elif kind == LEFT:
             target = left[here]
             best = left[here] - np.inf
             for split in range(width):
@@ -275,11 +236,11 @@ def _trace(
                     if value >= target:
                         break
             heads[first_node + start + found] = first_node + start + width
-            stack[waiting] = (start, found, 1)
-            stack[waiting + 1] = (start + found, width - found, 3)
+            waiting = push(stack, waiting, start, found, LEFT)
+            waiting = push(stack, waiting, start + found, width - found, OPEN_LEFT)
         else:
-            target = open_right[here] if kind == 2 else open_left[here]
-            arc = up[here] if kind == 2 else down[here]
+            target = open_right[here] if kind == OPEN_RIGHT else open_left[here]
+            arc = up[here] if kind == OPEN_RIGHT else down[here]
             best = arc - np.inf
             for split in range(width):
                 value = (
@@ -292,6 +253,5 @@ def _trace(
                     found = split
                     if value >= target:
                         break
-            stack[waiting] = (start, found, 0)
-            stack[waiting + 1] = (start + found + 1, width - 1 - found, 1)
-        waiting += 2
+            waiting = push(stack, waiting, start, found, RIGHT)
+            waiting = push(stack, waiting, start + found + 1, width - 1 - found, LEFT)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 
 from parser_vae.structures.kernels.simd import REGISTER_BYTES
 
@@ -37,13 +38,80 @@ def lanes_layout(size: Any, lanes: Any) -> Any:
 @numba.njit(cache=True)
 def starts_layout(size: Any, lanes: Any) -> Any:
     """Return the layout that puts neighbouring starts of one sentence in the lanes."""
-    registers = (size + lanes - 1) // lanes
-    # an odd number of registers a row: a power of two would send whole columns of the chart to the same cache set
-    return (registers | 1) * lanes, 0, 1, lanes
+    return _registers(size, lanes) * lanes, 0, 1, lanes
+
+
+@numba.njit(cache=True)
+def _registers(size: Any, lanes: Any) -> Any:
+    # Room for the starts past the end. Odd, for a power of two would send a column of the chart to one cache set.
+    return ((size + 2 * lanes - 2) // lanes) | 1
 
 
 def table_size(size: int, itemsize: int) -> int:
     """Return the number of elements that hold a table of ``size`` nodes in either layout, with room to read past it."""
     lanes = REGISTER_BYTES // itemsize
-    registers = ((size + lanes - 1) // lanes) | 1
-    return max(size * (size + 1) // 2 * lanes, size * registers * lanes) + 4 * lanes
+    return max(size * (size + 1) // 2, size * int(_registers(size, lanes))) * lanes + 4 * lanes
+
+
+@numba.njit(cache=True, nogil=True)
+def spread_lanes(
+    parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any
+) -> None:
+    """Copy ``parts [batch, head, dependent]`` of a group to tables: ``up`` (head left of dependent) and ``down``.
+
+    Arcs past a sentence's end become ``blank``, and so do arcs into the root (the chart's node 0 if ``first_node`` is
+    0). Lanes without a sentence repeat the last one.
+    """
+    lanes = layout[2]
+    sizes = np.empty(lanes, np.int64)
+    sources = np.empty(lanes, np.int64)
+    for lane in range(lanes):
+        sources[lane] = group[min(lane, len(group) - 1)]
+        sizes[lane] = lengths[sources[lane]] + 1 - first_node
+    shortest = sizes[lanes - 1]
+    for head in range(size):
+        for dependent in range(size):
+            if head == dependent:
+                continue
+            target = up if head < dependent else down
+            at = row(layout, abs(head - dependent)) + min(head, dependent) * lanes
+            if dependent + first_node == 0:
+                for lane in range(lanes):
+                    target[at + lane] = blank
+            elif max(head, dependent) < shortest:
+                for lane in range(lanes):
+                    target[at + lane] = parts[sources[lane], head + first_node, dependent + first_node]
+            else:
+                for lane in range(lanes):
+                    inside = max(head, dependent) < sizes[lane]
+                    target[at + lane] = (
+                        parts[sources[lane], head + first_node, dependent + first_node] if inside else blank
+                    )
+
+
+@numba.njit(cache=True, nogil=True)
+def spread_starts(parts: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any) -> None:
+    """Copy ``parts [head, dependent]`` of one sentence to tables, a row for each width; see ``spread_lanes``."""
+    for width in range(1, size):
+        here = row(layout, width)
+        for start in range(size - width):
+            node = start + first_node
+            up[here + start] = parts[node, node + width]
+            down[here + start] = parts[node + width, node]
+        if first_node == 0:
+            down[here] = blank
+        for start in range(size - width, layout[0]):
+            up[here + start] = blank
+            down[here + start] = blank
+
+
+@numba.njit(cache=True, nogil=True)
+def collect(up: Any, down: Any, layout: Any, lane: Any, first_node: Any, length: Any, parts: Any) -> None:
+    """Copy the tables of one sentence back to ``parts [head, dependent]``; its other entries stay as they are."""
+    stride = layout[2]
+    for left in range(first_node, length + 1):
+        for right in range(left + 1, length + 1):
+            at = row(layout, right - left) + (left - first_node) * stride + lane
+            parts[left, right] = up[at]
+            if left > 0:
+                parts[right, left] = down[at]

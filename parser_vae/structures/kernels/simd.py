@@ -13,7 +13,7 @@ from typing import Any
 
 import numba
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
@@ -125,3 +125,85 @@ def maximum(typing: Any, left: Any, right: Any) -> Any:
 def lanes_of(array: Any) -> Any:
     """Return how many elements of ``array`` fill one vector."""
     return REGISTER_BYTES // array.itemsize
+
+
+@_instruction
+def where_greater(typing: Any, left: Any, right: Any, yes: Any, no: Any) -> Any:
+    """Return ``left > right ? yes : no`` lane by lane (``no`` where either is NaN)."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return left(left, left, left, left), generate
+
+
+@_instruction
+def quotient(typing: Any, left: Any, right: Any) -> Any:
+    """Return ``left / right`` lane by lane."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fdiv(*args)
+
+    return left(left, right), generate
+
+
+@_instruction
+def nearest(typing: Any, vector: Any) -> Any:
+    """Return every lane rounded to a whole number."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        register = _register(sig.args[0])
+        name = f"llvm.rint.v{sig.args[0].lanes}f{sig.args[0].dtype.bitwidth}"
+        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(register, [register]), name)
+        return builder.call(rint, args)
+
+    return vector(vector), generate
+
+
+@_instruction
+def power_of_two(typing: Any, vector: Any) -> Any:
+    """Return ``2 ** k``, its exponent bits set, for lanes holding whole numbers ``k`` in the range of normal floats."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        integers = _integers(sig.args[0])
+        lanes = sig.args[0].lanes
+        bias, shift = (127, 23) if sig.args[0].dtype == types.float32 else (1023, 52)
+        exponent = builder.add(builder.fptosi(args[0], integers), ir.Constant(integers, [bias] * lanes))
+        bits = builder.shl(exponent, ir.Constant(integers, [shift] * lanes))
+        return builder.bitcast(bits, _register(sig.args[0]))
+
+    return vector(vector), generate
+
+
+@numba.njit(cache=True)  # one rounding of the argument's remainder, then Taylor's series: relative error about 2 ulp
+def exponential(array: Any, vector: Any) -> Any:
+    """Return ``exp`` of every lane for lanes of at most 0, or 0 where that is below the smallest normal float.
+
+    Args:
+        array: Any array of the dtype of ``vector``; only its dtype is used.
+        vector: Lanes from ``-inf`` to 0; NaN gives 0.
+    """
+    single = array.itemsize == 4
+    smallest = spread(array, -87.0 if single else -708.0)
+    whole = nearest(maximum(vector, smallest) * spread(array, 1.4426950408889634))
+    # ln 2 in two pieces, the first short enough for `whole * piece` to be exact
+    rest = maximum(vector, smallest) - whole * spread(array, 0.693359375 if single else 0.6931471803691238)
+    rest = rest - whole * spread(array, -2.12194440054690583e-4 if single else 1.9082149292705877e-10)
+    one = spread(array, 1.0)
+    series = spread(array, 1.0 / 5040)
+    if not single:
+        series = spread(array, 1.0 / 6227020800)
+        series = series * rest + spread(array, 1.0 / 479001600)
+        series = series * rest + spread(array, 1.0 / 39916800)
+        series = series * rest + spread(array, 1.0 / 3628800)
+        series = series * rest + spread(array, 1.0 / 362880)
+        series = series * rest + spread(array, 1.0 / 40320)
+        series = series * rest + spread(array, 1.0 / 5040)
+    series = series * rest + spread(array, 1.0 / 720)
+    series = series * rest + spread(array, 1.0 / 120)
+    series = series * rest + spread(array, 1.0 / 24)
+    series = series * rest + spread(array, 1.0 / 6)
+    series = series * rest + spread(array, 0.5)
+    series = series * rest + one
+    series = series * rest + one
+    return where_greater(vector, smallest, series * power_of_two(whole), spread(array, 0.0))
