@@ -56,11 +56,11 @@ def adapt(
         "training.epochs": epochs,
         "training.seed": seed,
     }
-    settings = start_run(AdaptSettings, common, flags, out, resume, overwrite)
+    settings, begin = start_run(AdaptSettings, common, flags, out, resume, overwrite)
     if is_finished(out, resume):
         return
     progress = common.progress()
     common.prepare_training()
-    run_adaptation(settings, out, resume=resume, progress=progress)
+    run_adaptation(settings, out, resume=resume, progress=progress, begin=begin)
     remove_state(out)
     progress.event("note", text=f"next: parser-vae parse {out} FILE")

@@ -46,12 +46,12 @@ def pretrain(
         "training.epochs": epochs,
         "training.seed": seed,
     }
-    settings = start_run(PretrainSettings, common, flags, out, resume, overwrite)
+    settings, begin = start_run(PretrainSettings, common, flags, out, resume, overwrite)
     if is_finished(out, resume):
         return
     progress = common.progress()
     common.prepare_training()
-    run_pretraining(settings, out, resume=resume, progress=progress)
+    run_pretraining(settings, out, resume=resume, progress=progress, begin=begin)
     remove_state(out)
     use = f"parser-vae parse {out} FILE"
     progress.event("note", text=f"next: parser-vae adapt --from {out} --target FILE --out DIR, or {use}")

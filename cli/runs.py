@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -47,23 +47,28 @@ def is_finished(out: Path, resume: bool) -> bool:
 
 def start_run(
     model: type[Model], common: Common, flags: Mapping[str, object], out: Path, resume: bool, overwrite: bool
-) -> Model:
-    """Return the settings of a run, with ``out`` made ready for it and the settings written there.
+) -> tuple[Model, Callable[[], None]]:
+    """Return the settings of a run, and what makes ``out`` ready for it and records the settings there.
 
-    A resumed run takes its settings from ``out``; flags may repeat them but not change them.
+    The second is called when all input has been read and found right: a mistake leaves a former run untouched. A
+    resumed run takes its settings from ``out``; flags may repeat them but not change them.
 
     Raises:
         InputError: A setting is wrong, differs from the recorded one, or ``out`` may not be written.
     """
     from parser_vae.files import write_text_atomically
-    from parser_vae.training.checkpoint import CONFIG, prepare_output
+    from parser_vae.training.checkpoint import CONFIG, check_output, prepare_output
     from parser_vae.training.config import dump_settings, load_settings, require_same_settings
 
+    check_output(out, resume, overwrite)
     recorded = out / CONFIG if resume and (out / CONFIG).exists() else None
     settings = load_settings(model, common.config or recorded, common.overrides or (), flags)
     if recorded is not None:
         require_same_settings(load_settings(model, recorded), settings, out)
-    prepare_output(out, resume, overwrite)
-    if recorded is None:
-        write_text_atomically(out / CONFIG, dump_settings(settings))
-    return settings
+
+    def begin() -> None:
+        prepare_output(out, resume, overwrite)
+        if recorded is None:
+            write_text_atomically(out / CONFIG, dump_settings(settings))
+
+    return settings, begin

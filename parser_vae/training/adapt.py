@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,12 @@ class AdaptResult:
     divergence: DomainDivergence | None
 
 
-def adapt(settings: AdaptSettings, out: Path, *, resume: bool, progress: Progress) -> AdaptResult:
+def adapt(
+    settings: AdaptSettings, out: Path, *, resume: bool, progress: Progress, begin: Callable[[], None] = lambda: None
+) -> AdaptResult:
     """Adapt the model to the target, write the model folder ``out`` and return how it went.
+
+    ``begin`` is called once all input is read and found right, before anything is written.
 
     Raises:
         InputError: A file is missing or malformed.
@@ -105,6 +109,8 @@ def adapt(settings: AdaptSettings, out: Path, *, resume: bool, progress: Progres
         seconds=options.seconds,
         what=f"adapting by {settings.method}",
     )
+    begin()
+    out.mkdir(parents=True, exist_ok=True)
     loop = Loop(plan, out, options.seed, progress, resume)
     outcome = loop.run()
     chosen = outcome.chosen.get("encoder.")

@@ -75,7 +75,7 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
 def _scores(what: str, report: Report) -> list[str]:
     rows = []
     for name, scorer in report.to_dict().items():
-        if not isinstance(scorer, dict) or "baseline" not in scorer:
+        if not isinstance(scorer, dict) or not isinstance(scorer.get("baseline"), dict):
             continue
         before = scorer["baseline"]
         low, high = before["interval"]

@@ -177,11 +177,11 @@ def remove_state(folder: Path) -> None:
     (folder / STATE).unlink(missing_ok=True)
 
 
-def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Make ``folder`` ready for a run, or raise ``InputError`` where that would mix it with something else.
+def check_output(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raise ``InputError`` where a run in ``folder`` would mix with something else; nothing is changed.
 
-    A missing or empty folder is always ready. With ``resume`` it may hold a run; one that was stopped before its first
-    checkpoint starts from the beginning. With ``overwrite`` the files of a former run are removed, and no others.
+    A missing or empty folder is always fine. With ``resume`` it may hold a run; one that was stopped before its first
+    checkpoint starts from the beginning. With ``overwrite`` a former run in it is to be discarded.
     """
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite discards it; give one of them")
@@ -194,6 +194,11 @@ def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(
             f"--out {folder}: not empty; continue with --resume, discard it with --overwrite, or name another"
         )
+
+
+def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Make ``folder`` ready for a run that ``check_output`` allows: with ``overwrite`` the files of a former run go."""
+    check_output(folder, resume, overwrite)
     if overwrite:
         # The manifest goes first, so that an interrupted removal leaves no half model that looks whole.
         for name in (MANIFEST, MODEL, CONFIG, CARD, LOG, STATE):

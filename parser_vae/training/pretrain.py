@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,12 @@ class PretrainResult:
     coverage: Coverage | None
 
 
-def pretrain(settings: PretrainSettings, out: Path, *, resume: bool, progress: Progress) -> PretrainResult:
+def pretrain(
+    settings: PretrainSettings, out: Path, *, resume: bool, progress: Progress, begin: Callable[[], None] = lambda: None
+) -> PretrainResult:
     """Train on the source, write the model folder ``out`` and return how it went.
+
+    ``begin`` is called once all input is read and found right, before anything is written.
 
     Raises:
         InputError: A file is missing or malformed, or there is too little to train on.
@@ -96,6 +100,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool, progress: P
         average=options.average,
         what="pretraining",
     )
+    begin()
+    out.mkdir(parents=True, exist_ok=True)
     outcome = Loop(plan, out, options.seed, progress, resume).run()
     result = PretrainResult(held_out.values(model), outcome, covered)
     manifest = model_manifest(model) | {
