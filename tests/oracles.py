@@ -103,6 +103,8 @@ def spanning_laplacian(scores: torch.Tensor, single_root: bool) -> tuple[torch.T
     log_z = torch.linalg.slogdet(laplacian).logabsdet
     (gradient,) = torch.autograd.grad(log_z.sum(), leaf)
     return log_z.detach(), gradient
+
+
 def padded_trees(words: int, full: int, single_root: bool, projective: bool) -> Tensor:
     """Every tree over ``words`` words as 0/1 arcs ``[count, full + 1, full + 1]`` (float64)."""
     if projective:
