@@ -19,9 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 _local = threading.local()
+<<<<<<< HEAD
 _CHUNKS_PER_THREAD = 4
 _SHARES_PER_THREAD = 4
 _WORTHWHILE = 200_000.0
+=======
+_PARTS_PER_THREAD = 4
+>>>>>>> projective
 
 
 def workspace(dtype: Any, elements: int) -> NDArray[Any]:
@@ -39,12 +43,12 @@ def workspace(dtype: Any, elements: int) -> NDArray[Any]:
 def run_over_sentences(
     kernel: Callable[[NDArray[np.int64]], None], lengths: NDArray[np.int64], lanes: int, threads: int
 ) -> None:
-    """Call ``kernel(indices)`` on parts of the batch that together cover it, longest sentences first.
+    """Call ``kernel(indices)`` on parts of the batch that together cover it.
 
     Args:
         kernel: Handles the sentences of the given indices; their lengths descend.
         lengths: Words of each sentence ``[batch]``.
-        lanes: Sentences a kernel handles at once; parts are multiples of it.
+        lanes: Sentences a kernel handles at once; these stay in one part.
         threads: At most so many parts run at a time.
     """
     order = np.argsort(-lengths, kind="stable")
@@ -52,9 +56,9 @@ def run_over_sentences(
     if threads <= 1 or groups <= 1:
         kernel(order)
         return
-    size = -(-groups // min(groups, threads * _CHUNKS_PER_THREAD)) * lanes
-    parts = [order[begin : begin + size] for begin in range(0, len(order), size)]
-    for _ in _pool(threads).map(kernel, parts):
+    parts = min(groups, threads * _PARTS_PER_THREAD)
+    part_of = np.arange(len(order)) // lanes % parts  # in turns, so that every part has its share of long sentences
+    for _ in _pool(threads).map(kernel, [order[part_of == part] for part in range(parts)]):
         pass
 
 
