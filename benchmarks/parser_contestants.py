@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[Rows]:
 class UDPipe:
     """UDPipe 1 (Straka and Straková): MorphoDiTa tagger and Parsito transition parser."""
 
-    module = "ufal.udpipe"
+    module, budget, unit = "ufal.udpipe", 8, "iterations of the parser"
 
     def __init__(self, model: Path) -> None:
         from ufal import udpipe
@@ -70,8 +70,8 @@ class UDPipe:
         return model
 
     @classmethod
-    def train(cls, source: Path, model: Path, budget: int | None) -> None:
-        model.write_bytes(cls.learn(source, "iterations=10", f"iterations={budget or 8}"))
+    def train(cls, source: Path, model: Path, budget: int) -> None:
+        model.write_bytes(cls.learn(source, "iterations=10", f"iterations={budget}"))
 
     @classmethod
     def rate(cls, source: Path, seconds: float) -> tuple[float, str]:
@@ -103,7 +103,7 @@ class UDPipe:
 class SpaCy:
     """spaCy 3, the `efficiency` configuration of its own quickstart: tagger, morphologizer and transition parser."""
 
-    module = "spacy"
+    module, budget, unit = "spacy", 1400, "steps"
 
     def __init__(self, model: Path) -> None:
         import spacy
@@ -156,11 +156,11 @@ class SpaCy:
         subprocess.run([sys.executable, "-m", "spacy", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
     @classmethod
-    def train(cls, source: Path, model: Path, budget: int | None) -> None:
+    def train(cls, source: Path, model: Path, budget: int) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             overrides = cls.configure(source, folder)
-            steps = ("--training.max_steps", budget or 1400)
+            steps = ("--training.max_steps", budget)
             cls.run("train", folder / "base.cfg", "--output", model, *overrides, *steps)
 
     @classmethod
@@ -391,10 +391,10 @@ def main() -> None:
     peer = CONTESTANTS[given.peer]
     if given.command == "train":
         source, model = given.paths
-        start = time.process_time()
         model.parent.mkdir(parents=True, exist_ok=True)
-        peer.train(source, model, given.budget)
-        print(json.dumps({"seconds": time.process_time() - start}))
+        budget = given.budget or peer.budget
+        peer.train(source, model, budget)
+        model.with_name(f"{model.name}.json").write_text(json.dumps({"budget": budget, "unit": peer.unit}) + "\n")
     elif given.command == "parse":
         model, path, out = given.paths
         importlib.import_module(peer.module)

@@ -109,7 +109,9 @@ def compare_parsing(pythons: dict[str, str], models: dict[str, Path], gold: Path
             trees = [g.with_tree(p.heads, p.deprels) for g, p in zip(sentences, predicted, strict=True)]
             # spaCy may leave several roots in a sentence
             scores = evaluate(sentences, trees, resamples=200, trees="ignore").to_dict()["nltk"]
+            budget = models[name].with_name(f"{models[name].name}.json")
             found["parsers"][name] = {
+                "trained": None if name == "ours" else json.loads(budget.read_text()),
                 "uas": scores["uas"],
                 "las": scores["las"],
                 "in_memory": memory[name],
@@ -195,6 +197,9 @@ def markdown_lines(results: dict[str, Any]) -> Iterator[str]:
     yield ""
     for pair, found in results["pairs"].items():
         yield f"## {pair}: {found['sentences']} sentences, {found['words']} words"
+        yield ""
+        trained = {name: row["trained"] for name, row in found["parsers"].items() if row["trained"]}
+        yield "Trained: " + ", ".join(f"{TITLES[n]} {t['budget']} {t['unit']}" for n, t in trained.items()) + "."
         yield ""
         yield "| parser | UAS | LAS | in memory | file to file | whole process | one sentence: CPU s | wall s |"
         yield "| --- | --- | --- | --- | --- | --- | --- | --- |"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -60,6 +61,7 @@ for _command in _COMMANDS:
 def run(arguments: Sequence[str]) -> int:
     """Return the exit code of the command line, after printing one line on standard error if it did not end well."""
     debug = "--debug" in arguments
+    warnings.showwarning = _show_warning
     try:
         app(args=_repeated(arguments), prog_name="parser-vae")
     except SystemExit as end:
@@ -98,6 +100,17 @@ def _repeated(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """Run the command line and exit with its code."""
     sys.exit(run(sys.argv[1:]))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _report(line: str, code: int, debug: bool) -> int:

@@ -8,7 +8,7 @@ from parser_vae.evaluation.render import Mark, marks, tree_text
 from parser_vae.evaluation.report import Example, Report
 from parser_vae.treebank.sentence import Sentence
 
-READABLE = 18  # words that fit the width of a page; longer sentences come only where no shorter one serves
+READABLE = 30  # words; trees of longer sentences are hard to take in, and come only where no shorter one serves
 
 
 def telling_examples(report: Report, count: int) -> list[tuple[str, Sequence[Example]]]:

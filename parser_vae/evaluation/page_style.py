@@ -63,7 +63,7 @@ summary { cursor: pointer; color: var(--soft); }
 .legend { font-size: .88rem; color: var(--soft); display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
 .legend svg { vertical-align: middle; margin-right: .35rem; }
 .legend line { stroke: var(--soft); stroke-width: 1.5; }
-.legend .mark-label i { color: var(--worse); }
+.legend .mark-label i { color: var(--worse); font-style: normal; }
 .legend .mark-wrong line { stroke: var(--worse); stroke-width: 1.8; stroke-dasharray: 5 3; }
 .legend .mark-broken line { stroke: var(--worse); stroke-width: 3; stroke-dasharray: 5 3; }
 .legend .mark-fixed line { stroke: var(--better); stroke-width: 3; }

@@ -46,7 +46,7 @@ STYLE = """
 .tree .rel { font-size: 11px; paint-order: stroke; stroke: var(--paper); stroke-width: 5px; stroke-linejoin: round; }
 .tree path { fill: none; stroke: var(--soft); stroke-width: 1.2; }
 .tree path.tip { fill: var(--soft); stroke: none; }
-.tree .label .rel { fill: var(--wrong); font-style: italic; }
+.tree .label .rel { fill: var(--wrong); }
 .tree .wrong path, .tree .broken path { stroke: var(--wrong); stroke-width: 1.6; stroke-dasharray: 5 3; }
 .tree .broken path { stroke-width: 2.6; }
 .tree .fixed path { stroke: var(--fixed); stroke-width: 2.6; }

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from parser_vae.errors import ConfigError
-from parser_vae.evaluation.domain import DomainDivergence, domain_divergence
+from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.methods import METHODS, Method, NaturalEvolution
 from parser_vae.parser import Parser
@@ -17,7 +17,7 @@ from parser_vae.parsing.batches import Batch, shuffled_batches
 from parser_vae.parsing.model import TREE_FAMILIES
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
-from parser_vae.training.card import adapt_card
+from parser_vae.training.card import adapt_card, kept, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.heldout import HeldOut, encode
@@ -77,7 +77,9 @@ def adapt(
     method.check(problem)
     sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
     held_out = None if dev is None else HeldOut(model.indexer, dev)
-    divergence = None if source is None else domain_divergence([s.forms for s in source], [s.forms for s in target])
+    divergence = None
+    if source is not None and min(len(source), len(target)) >= FOLDS:
+        divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
     progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
     if held_out is None:
         progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")
@@ -125,6 +127,8 @@ def adapt(
         manifest["report"] = report.to_dict()
     result = AdaptResult(outcome, chosen, report, last_report, divergence)
     write_model(out, model_tensors(model), manifest, dump_settings(settings), adapt_card(settings, result))
+    for line in (f"the parser's weights are {kept(result)}", *score_lines(result)):
+        progress.event("note", text=line)
     return result
 
 

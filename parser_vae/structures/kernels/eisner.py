@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parser_vae.structures.kernels.layout import (
-    lanes_layout,
+    choose_layout,
     row,
     spread_lanes,
     spread_starts,
-    starts_layout,
     table_size,
 )
 from parser_vae.structures.kernels.simd import REGISTER_BYTES, lanes_of, load, maximum, spread, store
@@ -27,10 +26,8 @@ from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 FEASIBLE, INFEASIBLE, NOT_A_NUMBER = 0, 1, 2
 RIGHT, LEFT, OPEN_RIGHT, OPEN_LEFT = 0, 1, 2, 3  # kinds of items
 
-# Longer sentences go one at a time, and so does a remainder of fewer sentences than this: measured, see benchmarks.
-_LONGEST_IN_LANES = 40
-_FEWEST_IN_LANES = 5
-_TABLES = 6
+_LONGEST_IN_LANES = 80
+_TABLES = 4
 
 
 def eisner_heads(
@@ -72,12 +69,7 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
     begin = 0
     while begin < len(indices):
         size = lengths[indices[begin]] + 1 - first_node
-        count = min(lanes, len(indices) - begin)
-        if size > _LONGEST_IN_LANES or count < _FEWEST_IN_LANES:
-            count = 1
-            layout = starts_layout(size, lanes)
-        else:
-            layout = lanes_layout(size, lanes)
+        count, layout = choose_layout(size, len(indices) - begin, lanes, _LONGEST_IN_LANES)
         elements = row(layout, size) + 4 * lanes
         tables = (
             work[0:elements],
@@ -85,15 +77,13 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
             work[2 * elements : 3 * elements],
             work[3 * elements : 4 * elements],
         )
-        up = work[4 * elements : 5 * elements]
-        down = work[5 * elements : 6 * elements]
-        check = work[6 * elements : 6 * elements + lanes]
+        check = work[4 * elements : 4 * elements + lanes]
         group = indices[begin : begin + count]
         if layout[3] == 1:
-            spread_lanes(scores, lengths, group, first_node, size, layout, -np.inf, up, down)
+            spread_lanes(scores, lengths, group, first_node, size, layout, -np.inf, tables[2], tables[3])
         else:
-            spread_starts(scores[group[0]], first_node, size, layout, -np.inf, up, down)
-        _chart(tables, up, down, size, layout, check)
+            spread_starts(scores[group[0]], first_node, size, layout, -np.inf, tables[2], tables[3])
+        _chart(tables, size, layout, check)
         for lane in range(count):
             sentence = group[lane]
             problem = check[lane]
@@ -101,15 +91,18 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
                 for other in range(1, lanes):
                     problem += check[other]
             status[sentence] = _best_tree(
-                tables, up, down, layout, lane, lengths[sentence], scores[sentence], problem, with_root, stack,
+                tables, layout, lane, lengths[sentence], scores[sentence], problem, with_root, stack,
                 heads[sentence],
             )  # fmt: skip
         begin += count
 
 
 @numba.njit(cache=True, nogil=True)
-def _chart(tables: Any, up: Any, down: Any, size: Any, layout: Any, check: Any) -> None:
-    """Fill the four tables by increasing width; ``check`` becomes NaN in lanes that read a NaN or ``+inf`` score."""
+def _chart(tables: Any, size: Any, layout: Any, check: Any) -> None:
+    """Fill the four tables, the scores of the arcs being in ``open_right`` and ``open_left``.
+
+    ``check`` becomes NaN in the lanes that read a NaN or ``+inf`` score.
+    """
     right, left, open_right, open_left = tables
     row_size, row_shrink, stride, step = layout
     lowest = spread(right, np.finfo(np.float32).min)
@@ -135,8 +128,8 @@ def _chart(tables: Any, up: Any, down: Any, size: Any, layout: Any, check: Any) 
                 first += row_size - split * row_shrink
                 second = following
             at = row(layout, width) + start * stride
-            score_right = load(up, at)
-            score_left = load(down, at)
+            score_right = load(open_right, at)
+            score_left = load(open_left, at)
             # maximum(lowest, NaN) is NaN, and 0 * NaN and 0 * inf are NaN: one test for both, -inf passes
             checked = checked + zero * maximum(lowest, score_right) + zero * maximum(lowest, score_left)
             arc_right = between + score_right
@@ -150,7 +143,7 @@ def _chart(tables: Any, up: Any, down: Any, size: Any, layout: Any, check: Any) 
 
 @numba.njit(cache=True, nogil=True)
 def _best_tree(
-    tables: Any, up: Any, down: Any, layout: Any, lane: Any, length: Any, scores: Any, problem: Any, with_root: Any,
+    tables: Any, layout: Any, lane: Any, length: Any, scores: Any, problem: Any, with_root: Any,
     stack: Any, heads: Any,
 ) -> Any:  # fmt: skip
     """Write the best tree of one sentence and return its status."""
@@ -180,7 +173,7 @@ def _best_tree(
         return NOT_A_NUMBER
     if not best > -np.inf:
         return INFEASIBLE
-    _trace(tables, up, down, layout, lane, 0 if with_root else 1, stack, waiting, heads)
+    _trace(tables, layout, lane, 0 if with_root else 1, scores, stack, waiting, heads)
     return FEASIBLE
 
 
@@ -195,7 +188,7 @@ def push(stack: Any, waiting: Any, start: Any, width: Any, kind: Any) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def _trace(
-    tables: Any, up: Any, down: Any, layout: Any, lane: Any, first_node: Any, stack: Any, waiting: Any, heads: Any
+    tables: Any, layout: Any, lane: Any, first_node: Any, scores: Any, stack: Any, waiting: Any, heads: Any
 ) -> None:
     """Write the heads below the ``waiting`` items of ``stack``: (start, width, kind)."""
     right, left, open_right, open_left = tables
@@ -205,53 +198,46 @@ def _trace(
         start, width, kind = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
         if width == 0:
             continue
-        begin = start * stride + lane
-        here = row(layout, width) + begin
-        found = 0
+        first = start * stride + lane
+        here = row(layout, width) + first
         if kind == RIGHT:
             target = right[here]
-            best = right[here] - np.inf
-            for split in range(1, width + 1):
-                value = (
-                    open_right[row(layout, split) + begin] + right[row(layout, width - split) + begin + split * stride]
-                )
-                if value > best:
-                    best = value
-                    found = split
-                    if value >= target:
-                        break
-            heads[first_node + start + found] = first_node + start
-            waiting = push(stack, waiting, start + found, width - found, RIGHT)
-            waiting = push(stack, waiting, start, found, OPEN_RIGHT)
+            second = row(layout, width - 1) + first + stride
+            split = 1 + _first_reaching(
+                open_right, right, layout[0] + first, second, layout, 1, width - 1, target, target - target
+            )
+            heads[first_node + start + split] = first_node + start
+            waiting = push(stack, waiting, start + split, width - split, RIGHT)
+            waiting = push(stack, waiting, start, split, OPEN_RIGHT)
         elif kind == LEFT:
             target = left[here]
-            best = left[here] - np.inf
-            for split in range(width):
-                value = (
-                    left[row(layout, split) + begin] + open_left[row(layout, width - split) + begin + split * stride]
-                )
-                if value > best:
-                    best = value
-                    found = split
-                    if value >= target:
-                        break
-            heads[first_node + start + found] = first_node + start + width
-            waiting = push(stack, waiting, start, found, LEFT)
-            waiting = push(stack, waiting, start + found, width - found, OPEN_LEFT)
+            split = _first_reaching(left, open_left, first, here, layout, 0, width, target, target - target)
+            heads[first_node + start + split] = first_node + start + width
+            waiting = push(stack, waiting, start, split, LEFT)
+            waiting = push(stack, waiting, start + split, width - split, OPEN_LEFT)
         else:
             target = open_right[here] if kind == OPEN_RIGHT else open_left[here]
-            arc = up[here] if kind == OPEN_RIGHT else down[here]
-            best = arc - np.inf
-            for split in range(width):
-                value = (
-                    right[row(layout, split) + begin]
-                    + left[row(layout, width - 1 - split) + begin + (split + 1) * stride]
-                    + arc
-                )
-                if value > best:
-                    best = value
-                    found = split
-                    if value >= target:
-                        break
-            waiting = push(stack, waiting, start, found, RIGHT)
-            waiting = push(stack, waiting, start + found + 1, width - 1 - found, LEFT)
+            left_node, right_node = first_node + start, first_node + start + width
+            arc = scores[left_node, right_node] if kind == OPEN_RIGHT else scores[right_node, left_node]
+            second = row(layout, width - 1) + first + stride
+            split = _first_reaching(right, left, first, second, layout, 0, width - 1, target, arc)
+            waiting = push(stack, waiting, start, split, RIGHT)
+            waiting = push(stack, waiting, start + split + 1, width - 1 - split, LEFT)
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_reaching(
+    begins: Any, ends: Any, first: Any, second: Any, layout: Any, width_first: Any, width_second: Any, target: Any,
+    arc: Any,
+) -> Any:  # fmt: skip
+    """Return how many splits come before the first whose value is ``target``, the greatest of them.
+
+    The chart computed its maximum by the same operations, so that one split is equal to the last bit.
+    """
+    row_size, row_shrink, stride, _ = layout
+    skipped = 0
+    while not begins[first] + ends[second] + arc >= target and skipped < width_second:
+        first += row_size - (width_first + skipped) * row_shrink
+        second += stride - row_size + (width_second - skipped - 1) * row_shrink
+        skipped += 1
+    return skipped

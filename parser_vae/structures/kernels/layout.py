@@ -47,6 +47,19 @@ def _registers(size: Any, lanes: Any) -> Any:
     return ((size + 2 * lanes - 2) // lanes) | 1
 
 
+@numba.njit(cache=True)
+def choose_layout(size: Any, waiting: Any, lanes: Any, longest: Any) -> Any:
+    """Return how many of the ``waiting`` sentences to take at once, and how to lay them out.
+
+    Charts of more than ``longest`` nodes, one in each lane, do not fit the cache. Lanes left empty cost as much as full
+    ones, so that few sentences go one at a time: the measured limit rises with the size.
+    """
+    count = min(lanes, waiting)
+    if size > longest or 96 * count < lanes * (size + 12):
+        return 1, starts_layout(size, lanes)
+    return count, lanes_layout(size, lanes)
+
+
 def table_size(size: int, itemsize: int) -> int:
     """Return the number of elements that hold a table of ``size`` nodes in either layout, with room to read past it."""
     lanes = REGISTER_BYTES // itemsize
@@ -92,15 +105,21 @@ def spread_lanes(
 @numba.njit(cache=True, nogil=True)
 def spread_starts(parts: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any) -> None:
     """Copy ``parts [head, dependent]`` of one sentence to tables, a row for each width; see ``spread_lanes``."""
+    row_size = layout[0]
+    for head in range(size):  # read in order; what is written stays in the cache for the next heads
+        at = head * row_size
+        for dependent in range(head):
+            down[at] = parts[head + first_node, dependent + first_node]
+            at += 1 - row_size
+        at = row_size + head
+        for dependent in range(head + 1, size):
+            up[at] = parts[head + first_node, dependent + first_node]
+            at += row_size
     for width in range(1, size):
-        here = row(layout, width)
-        for start in range(size - width):
-            node = start + first_node
-            up[here + start] = parts[node, node + width]
-            down[here + start] = parts[node + width, node]
+        here = width * row_size
         if first_node == 0:
             down[here] = blank
-        for start in range(size - width, layout[0]):
+        for start in range(size - width, row_size):
             up[here + start] = blank
             down[here + start] = blank
 

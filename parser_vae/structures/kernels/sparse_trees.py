@@ -1,12 +1,11 @@
 """SparseMAP over trees without leaving compiled code: the active set of ``active_set.py`` around a tree search.
 
-Several sentences are in work at a time, because the projective search handles one in each lane of a register; a
-sentence that is done makes room for the next.
+For projective trees several sentences are in work at a time, because the search handles one in each lane of a
+register; a sentence that is done makes room for the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -19,81 +18,91 @@ from parser_vae.structures.kernels.eisner import _TABLES, _eisner
 from parser_vae.structures.kernels.layout import table_size
 from parser_vae.structures.kernels.threads import workspace
 
-_IN_FLIGHT = 16
+_IN_WORK = 16
 _OBJECTS_PER_WORD = 1.5
 
 
-@numba.njit(cache=True, nogil=True)
-def _search_projective(
-    scores: Any, lengths: Any, items: Any, single_root: Any, heads: Any, status: Any, work: Any
-) -> None:
-    _eisner(scores, lengths, items, not single_root, heads, status, work)
+@numba.njit(cache=True)
+def _refill(running: Any, count: Any, following: Any, order: Any) -> Any:
+    """Return how many sentences are in work, and the next in line, after free places were taken."""
+    while count < len(running) and following < len(order):
+        running[count] = order[following]
+        count += 1
+        following += 1
+    return count, following
+
+
+@numba.njit(cache=True)
+def _absorb(
+    scores: Any, rest: Any, heads: Any, status: Any, running: Any, lengths: Any, max_iter: Any, tolerance: Any,
+    state: Any,
+) -> Any:  # fmt: skip
+    """Return the number of sentences still in work, moved to the front of ``running``, and the state.
+
+    Every sentence in work takes in its best tree; then ``rest`` is again its scores less its marginals.
+    """
+    batch, nodes, _ = scores.shape
+    flat = scores.reshape(batch, nodes * nodes)
+    flat_rest = rest.reshape(batch, nodes * nodes)
+    kept = 0
+    for position in range(len(running)):
+        item = running[position]
+        objects, marginals, counts, outcome = state[0], state[5], state[6], state[8]
+        if status[item] != 0:
+            outcome[item] = REFUSED
+            continue
+        words = lengths[item]
+        last = counts[item]
+        for word in range(1, words + 1):
+            objects[item, last, word - 1] = heads[item, word] * nodes + word
+        advance(state, item, flat[item], max_iter, tolerance)
+        if outcome[item] != RUNNING:
+            continue
+        running[kept] = item
+        kept += 1
+        # Rows up to the new tree's, so that the arcs of trees dropped just now are renewed as well.
+        for x in range(last + 1):
+            for slot in range(words):
+                part = objects[item, x, slot]
+                flat_rest[item, part] = flat[item, part] - marginals[item, part]
+        if counts[item] == objects.shape[1]:
+            state = with_room(state)
+    return kept, state
 
 
 @numba.njit(cache=True, nogil=True)
-def _search_spanning(
-    scores: Any, lengths: Any, items: Any, single_root: Any, heads: Any, status: Any, work: Any
-) -> None:
+def _projective(
+    scores: Any, lengths: Any, order: Any, single_root: Any, max_iter: Any, tolerance: Any, state: Any, work: Any
+) -> Any:
+    rest = scores.copy()
+    heads = np.zeros(scores.shape[:2], np.int32)
+    status = np.zeros(len(scores), np.int8)
+    running = np.empty(min(_IN_WORK, len(scores)), np.int64)
+    count, following = _refill(running, 0, 0, order)
+    while count > 0:
+        now = running[:count]
+        _eisner(rest, lengths, now, not single_root, heads, status, work)
+        kept, state = _absorb(scores, rest, heads, status, now, lengths, max_iter, tolerance, state)
+        count, following = _refill(running, kept, following, order)
+    return state
+
+
+@numba.njit(cache=True, nogil=True)
+def _spanning(
+    scores: Any, lengths: Any, order: Any, single_root: Any, max_iter: Any, tolerance: Any, state: Any
+) -> Any:
+    rest = scores.copy()
     nodes = scores.shape[1]
-    for item in items:
+    heads = np.zeros(scores.shape[:2], np.int32)
+    status = np.zeros(len(scores), np.int8)
+    for item in order:
+        now = np.full(1, item)
         one = slice(item, item + 1)
-        _solve(scores[item].reshape(-1), nodes, lengths[one], single_root, heads[one], status[one])
-
-
-def _driver(search: Callable[..., None]) -> Callable[..., Any]:
-    """Return the compiled loop that alternates ``search`` and ``advance`` until every sentence is done."""
-
-    @numba.njit(cache=True, nogil=True)
-    def drive(
-        scores: Any, lengths: Any, order: Any, single_root: Any, max_iter: Any, tolerance: Any, state: Any, work: Any
-    ) -> Any:
-        batch, nodes, _ = scores.shape
-        flat = scores.reshape(batch, nodes * nodes)
-        rest = scores.copy()
-        flat_rest = rest.reshape(batch, nodes * nodes)
-        heads = np.zeros((batch, nodes), np.int32)
-        status = np.zeros(batch, np.int8)
-        running = np.empty(min(_IN_FLIGHT, batch), np.int64)
-        count, following = 0, 0
-        while True:
-            while count < len(running) and following < batch:
-                running[count] = order[following]
-                count += 1
-                following += 1
-            if count == 0:
-                return state
-            search(rest, lengths, running[:count], single_root, heads, status, work)
-            kept = 0
-            for position in range(count):
-                item = running[position]
-                if status[item] != 0:
-                    state[8][item] = REFUSED
-                    continue
-                objects, marginals, counts, outcome = state[0], state[5], state[6], state[8]
-                words = lengths[item]
-                last = counts[item]
-                for word in range(1, words + 1):
-                    objects[item, last, word - 1] = heads[item, word] * nodes + word
-                advance(state, item, flat[item], max_iter, tolerance)
-                if outcome[item] != RUNNING:
-                    continue
-                running[kept] = item
-                kept += 1
-                # Rows up to the new tree's, so that the arcs of trees dropped just now are renewed as well.
-                for x in range(last + 1):
-                    for slot in range(words):
-                        part = objects[item, x, slot]
-                        flat_rest[item, part] = flat[item, part] - marginals[item, part]
-                if counts[item] == objects.shape[1]:
-                    state = with_room(state)
-            count = kept
-
-    compiled: Callable[..., Any] = drive
-    return compiled
-
-
-_drive_projective = _driver(_search_projective)
-_drive_spanning = _driver(_search_spanning)
+        kept = 1
+        while kept > 0:
+            _solve(rest[item].reshape(-1), nodes, lengths[one], single_root, heads[one], status[one])
+            kept, state = _absorb(scores, rest, heads, status, now, lengths, max_iter, tolerance, state)
+    return state
 
 
 def sparse_trees(
@@ -117,7 +126,10 @@ def sparse_trees(
     batch, nodes, _ = scores.shape
     state = new_state(batch, nodes - 1, nodes * nodes, max(8, int(_OBJECTS_PER_WORD * nodes)))
     order = np.argsort(-lengths, kind="stable")
-    work = workspace(scores.dtype, _TABLES * table_size(nodes, scores.itemsize) + 64)
-    drive = _drive_projective if projective else _drive_spanning
-    final: State = drive(scores, lengths, order, single_root, max_iter, tolerance, state, work)
+    final: State
+    if projective:
+        work = workspace(scores.dtype, _TABLES * table_size(nodes, scores.itemsize) + 64)
+        final = _projective(scores, lengths, order, single_root, max_iter, tolerance, state, work)
+    else:
+        final = _spanning(scores, lengths, order, single_root, max_iter, tolerance, state)
     return final
