@@ -3,16 +3,20 @@
     python benchmarks/kill_resume.py [--times 10] [--seed 1] [--folder DIR]
 
 Both commands run on the bundled treebanks through the command line, each run a process of its own with one thread. The
-moments are uniform over the time of the uninterrupted run, its start and imports included; a resumed run is killed once
-more with probability one half. The runs are short, so they save their state every half second instead of every twenty.
+moments are uniform over the training time of the uninterrupted run; one run in three is killed again after it resumed.
+A run that ended before its moment does not count. The runs are short, so they save their state every half second
+instead of every twenty.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,18 +40,26 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-c", PROGRAM, *map(str, words), "--quiet", "--threads", "1"]
 
 
-def run(arguments: list[str], limit: float | None = None) -> float | None:
-    """Return the seconds a process took, or None if it was killed after ``limit`` seconds."""
-    start = time.monotonic()
-    process = subprocess.Popen(arguments)
-    try:
-        if process.wait(limit) != 0:
-            sys.exit(f"failed: {' '.join(arguments)}")
-    except subprocess.TimeoutExpired:
+def run(arguments: list[str], out: Path, moment: float | None = None) -> bool:
+    """Return whether a run was killed, ``moment`` seconds after its training began; None lets it end."""
+    log, start = out / "log.jsonl", time.time()
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    while process.poll() is None and moment is not None:
+        if log.exists() and log.stat().st_mtime >= start:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moment)
+            break
+        time.sleep(0.005)
+    if process.poll() is None and moment is not None:
         process.kill()
-        process.wait()
-        return None
-    return time.monotonic() - start
+    if process.wait() not in (0, -signal.SIGKILL):
+        sys.exit(f"failed: {' '.join(arguments)}")
+    return process.returncode != 0
+
+
+def training_seconds(out: Path) -> float:
+    """Return the time from the opening of the log to its last event."""
+    return float(json.loads((out / "log.jsonl").read_text().splitlines()[-1])["seconds"])
 
 
 def weights(folder: Path) -> str:
@@ -58,27 +70,28 @@ def weights(folder: Path) -> str:
 def experiment(name: str, flags: list[object], folder: Path, times: int, choose: random.Random) -> bool:
     """Return whether every killed and resumed run equals the uninterrupted one, after printing a row for each."""
     whole = folder / f"{name}-whole"
-    seconds = run(command(name, *flags, "--out", whole))
-    assert seconds is not None
-    print(f"\n{name}: {seconds:.1f} s uninterrupted\n\n| killed after (s) | had saved a state | weights |")
+    run(command(name, *flags, "--out", whole), whole)
+    seconds = training_seconds(whole)
+    print(f"\n{name}: {seconds:.1f} s of training\n\n| killed after (s) | had saved a state | weights |")
     print("| --- | --- | --- |")
-    equal = 0
-    for number in range(times):
-        out = folder / f"{name}-{number}"
-        moments = [choose.uniform(0, seconds)] + [choose.uniform(0, seconds)] * (choose.random() < 0.5)
-        states = []
+    done = equal = 0
+    while done < times:
+        out = folder / f"{name}-{done}"
+        kills = []
         arguments = command(name, *flags, "--out", out)
-        for moment in moments:
-            # A run that was faster this time ends before its moment.
-            ended = run(arguments, moment) is not None
-            states.append("ended" if ended else "yes" if (out / "state.safetensors").exists() else "no")
-            if (out / "config.toml").exists():
-                arguments = command(name, "--out", out, "--resume")
-        run(arguments)
-        same = weights(out) == weights(whole)
-        equal += same
-        shown = ", ".join(f"{moment:.1f}" for moment in moments)
-        print(f"| {shown} | {', '.join(states)} | {'equal' if same else 'DIFFERENT'} |", flush=True)
+        for _ in range(choose.choice((1, 1, 2))):
+            moment = choose.uniform(0, seconds)
+            if run(arguments, out, moment):
+                kills.append((moment, (out / "state.safetensors").exists()))
+            arguments = command(name, "--out", out, "--resume")
+        run(arguments, out)
+        if kills:  # else the run was over before its moment, and is drawn again
+            done += 1
+            same = weights(out) == weights(whole)
+            equal += same
+            moments = ", ".join(f"{moment:.1f}" for moment, _ in kills)
+            states = ", ".join("yes" if saved else "no" for _, saved in kills)
+            print(f"| {moments} | {states} | {'equal' if same else 'DIFFERENT'} |", flush=True)
         shutil.rmtree(out)
     print(f"\n{name}: {equal} of {times} equal, bit for bit")
     return equal == times
@@ -96,8 +109,8 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         learn: list[object] = ["--train", SOURCE.train, "--dev", SOURCE.dev, "--epochs", 3]
         learn += ["--set", "encoder.hidden=50", "--set", "encoder.character_size=20"]
-        improve: list[object] = ["--from", folder / "pretrain-whole", "--target", TARGET.unlabeled, "--epochs", 2]
-        improve += ["--set", "nes.population=10", "--set", "training.batch_size=32"]
+        improve: list[object] = ["--from", folder / "pretrain-whole", "--target", TARGET.unlabeled, "--epochs", 4]
+        improve += ["--set", "nes.population=20", "--set", "training.batch_size=32"]
         done = [experiment("pretrain", learn, folder, options.times, choose)]
         done.append(experiment("adapt", improve, folder, options.times, choose))
     sys.exit(0 if all(done) else 1)
