@@ -16,8 +16,13 @@ from .parse import parse
 from .pretrain import pretrain
 
 # A tenth of the paper's population, and larger steps: what moves in a minute.
-_LEARN = {"training.epochs": 20}
-_ADAPT = {"nes.population": 40, "training.epochs": 4, "training.batch_size": 64, "training.learning_rate": 0.001}
+_LEARN: dict[str, float] = {"training.epochs": 20}
+_ADAPT: dict[str, float] = {
+    "nes.population": 40,
+    "training.epochs": 4,
+    "training.batch_size": 64,
+    "training.learning_rate": 0.001,
+}
 
 
 def demo(
@@ -41,7 +46,7 @@ def demo(
         progress.event("note", text=f"[{step}/4] parser-vae {shlex.join(map(str, command))}")
 
     learn, improve = _with(common, _LEARN), _with(common, _ADAPT)
-    flags = ("--train", source.train, "--dev", source.dev, "--out", models["source"])
+    flags: tuple[object, ...] = ("--train", source.train, "--dev", source.dev, "--out", models["source"])
     announce(1, "pretrain", *flags, *_sets(learn))
     pretrain(learn, models["source"], source.train, source.dev, overwrite=overwrite)
     flags = ("--from", models["source"], "--target", target.unlabeled, "--test", target.test, "--out", models["target"])

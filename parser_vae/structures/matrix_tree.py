@@ -75,6 +75,12 @@ def sample(scores: Tensor, lengths: Tensor, single_root: bool, generator: torch.
     return torch.from_numpy(heads).to(device=scores.device, dtype=torch.int64)
 
 
+def compiled_dtype(scores: Tensor) -> Tensor:
+    """Return ``scores`` on the CPU, cut from the graph, as float64 if they are that, else as float32."""
+    values = scores.detach().cpu()
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def draw_seeds(shape: tuple[int, ...], generator: torch.Generator) -> NDArray[np.uint64]:
     """Return random seeds of that shape for compiled samplers."""
     seeds = torch.randint(-(2**63), 2**63 - 1, shape, generator=generator, device=generator.device)
@@ -108,7 +114,7 @@ class _Marginals(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         scores, lengths = ctx.saved_tensors
         again = torch.is_grad_enabled()
-        if not again and scores.dtype == torch.float32:
+        if not again and scores.dtype != torch.float64:
             return _hessian_product(scores, lengths, ctx.single_root, gradient), None, None
         with torch.enable_grad():
             connected = scores if again else scores.detach().requires_grad_()
@@ -142,7 +148,7 @@ def _read(scores: Tensor, lengths: Tensor) -> Tensor:
 
 def _by_kernel(scores: Tensor, lengths: Tensor, single_root: bool, wanted: bool) -> tuple[Tensor, Tensor]:
     """Return log Z and (where wanted) marginals, from the first of float32, float64 and log space that can."""
-    values = np.ascontiguousarray(scores.detach().numpy())
+    values = np.ascontiguousarray(compiled_dtype(scores).numpy())
     sizes = _checked(values, lengths)
     first = np.zeros_like(sizes)
     precision = np.float32 if values.dtype == np.float32 else np.float64
@@ -163,7 +169,7 @@ def _by_kernel(scores: Tensor, lengths: Tensor, single_root: bool, wanted: bool)
             log_z[extreme] = found.detach().numpy()
             if wanted:
                 probabilities[extreme] = slope.numpy()
-    return torch.from_numpy(log_z).to(scores.dtype), torch.from_numpy(probabilities)
+    return torch.from_numpy(log_z).to(scores.dtype), torch.from_numpy(probabilities).to(scores.dtype)
 
 
 def _checked(values: NDArray[Any], lengths: Tensor) -> NDArray[np.int64]:

@@ -40,7 +40,7 @@ class SpanningTrees(TreeStructure):
             InfeasibleError: The scores of a sentence forbid every tree, or hold NaN or +inf.
         """
         sizes = full_lengths(scores, lengths).cpu()
-        heads = best_arborescences(scores.detach().cpu().numpy(), sizes.numpy(), self.single_root)
+        heads = best_arborescences(matrix_tree.compiled_dtype(scores).numpy(), sizes.numpy(), self.single_root)
         return torch.from_numpy(heads).to(device=scores.device, dtype=torch.int64)
 
     def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:

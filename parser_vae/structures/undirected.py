@@ -137,7 +137,7 @@ class UndirectedTrees(Structure):
         return scores[:, place] if size > 1 else scores.new_zeros(len(scores), 1, 1)
 
     def _best_heads(self, scores: Tensor, lengths: Tensor | None) -> NDArray[Any]:
-        matrices = self._symmetric(scores).detach().cpu().numpy()
+        matrices = matrix_tree.compiled_dtype(self._symmetric(scores)).numpy()
         return best_arborescences(matrices, self._words(scores, lengths).cpu().numpy(), single_root=False)
 
     def _edges(self, heads: Tensor, scores: Tensor, lengths: Tensor | None) -> Tensor:

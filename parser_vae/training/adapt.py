@@ -17,7 +17,7 @@ from parser_vae.parsing.batches import Batch, shuffled_batches
 from parser_vae.parsing.model import TREE_FAMILIES
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
-from parser_vae.training.card import adapt_card
+from parser_vae.training.card import adapt_card, kept, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.heldout import HeldOut, encode
@@ -127,6 +127,8 @@ def adapt(
         manifest["report"] = report.to_dict()
     result = AdaptResult(outcome, chosen, report, last_report, divergence)
     write_model(out, model_tensors(model), manifest, dump_settings(settings), adapt_card(settings, result))
+    for line in (f"the parser's weights are {kept(result)}", *score_lines(result)):
+        progress.event("note", text=line)
     return result
 
 

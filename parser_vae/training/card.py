@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 if TYPE_CHECKING:
-    from parser_vae.evaluation.report import Report
     from parser_vae.training.adapt import AdaptResult
     from parser_vae.training.pretrain import PretrainResult
 
@@ -43,21 +42,13 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
 
 def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
     """Return the card of an adapted model, as Markdown."""
-    epoch = result.chosen_epoch
-    kept = (
-        "the last epoch's (there was nothing to choose by)"
-        if epoch is None
-        else "the model before adaptation (no epoch was better on the source's dev sentences)"
-        if epoch == 0
-        else f"epoch {epoch}'s, the best on the source's dev sentences"
-    )
     lines = [
         "# Dependency parser, adapted to raw target sentences",
         "",
         f"- Adapted from: `{settings.data.model}`, by {settings.method}, preset {settings.preset}, "
         f"seed {settings.training.seed}",
         f"- Target sentences: {', '.join(f'`{path}`' for path in settings.data.target)}",
-        f"- {result.outcome.steps} updates in {result.outcome.seconds:.0f} s; the parser's weights are {kept}",
+        f"- {result.outcome.steps} updates in {result.outcome.seconds:.0f} s; the parser's weights are {kept(result)}",
     ]
     if result.divergence is not None:
         lines.append(
@@ -66,21 +57,29 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
         )
     if result.report is not None:
         lines.append(f"- On `{settings.data.test}` (labelled, not used for any choice):")
-        lines += _scores("the kept weights", result.report)
-        if result.last_report is not None:
-            lines += _scores("the last epoch's weights", result.last_report)
+        lines += [f"  - {line}" for line in score_lines(result)]
     return "\n".join(lines) + "\n" + _USE
 
 
-def _scores(what: str, report: Report) -> list[str]:
-    rows = []
-    for name, scorer in report.to_dict().items():
-        if not isinstance(scorer, dict) or not isinstance(scorer.get("baseline"), dict):
-            continue
-        before = scorer["baseline"]
-        low, high = before["interval"]
-        rows.append(
-            f"  - {what}, {name}: UAS {before['uas']:.2f} before, {scorer['uas']:.2f} after; "
-            f"change {before['delta']:+.2f} [{low:+.2f}, {high:+.2f}]"
-        )
-    return rows
+def kept(result: AdaptResult) -> str:
+    """Return in words which weights an adaptation kept, and why."""
+    if result.chosen_epoch is None:
+        return "the last epoch's (there was nothing to choose by)"
+    if result.chosen_epoch == 0:
+        return "those from before adaptation (no epoch was better on the source's dev sentences)"
+    return f"epoch {result.chosen_epoch}'s, the best on the source's dev sentences"
+
+
+def score_lines(result: AdaptResult) -> list[str]:
+    """Return one line per scorer: UAS before and after, for the kept weights and, where they differ, the last ones."""
+    lines = []
+    for what, report in (("kept weights", result.report), ("last epoch", result.last_report)):
+        for name, scorer in {} if report is None else report.to_dict().items():
+            if isinstance(scorer, dict) and "baseline" in scorer:
+                before = scorer["baseline"]
+                low, high = before["interval"]
+                lines.append(
+                    f"{what}, {name}: UAS {before['uas']:.2f} before, {scorer['uas']:.2f} after; "
+                    f"change {before['delta']:+.2f} [{low:+.2f}, {high:+.2f}]"
+                )
+    return lines

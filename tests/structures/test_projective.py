@@ -352,13 +352,14 @@ def devices():
 
 @BOTH_ROOT_MODES
 @pytest.mark.parametrize("device", devices())
-def test_recursion_by_width_agrees_with_the_kernels(device, single_root):
+@pytest.mark.parametrize("lengths", [[9, 1, 6, 8], [27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 9]])
+def test_recursion_by_width_agrees_with_the_kernels(lengths, device, single_root):
     structure = ProjectiveTrees(single_root)
-    lengths = torch.tensor([9, 1, 6, 8])
-    scores = random_scores(4, 9).requires_grad_()
+    size, batch, lengths = max(lengths), len(lengths), torch.tensor(lengths)
+    scores = random_scores(batch, size).requires_grad_()
     scores.data[0, 3, 4] = scores.data[2, 0, 1] = -math.inf
     there, sizes = scores.to(device), lengths.to(device)
-    weight = random_scores(4, 9, 1)
+    weight = random_scores(batch, size, 1)
 
     def gradient(result):
         return torch.autograd.grad((result.cpu() * weight).sum(), scores, retain_graph=True)[0]

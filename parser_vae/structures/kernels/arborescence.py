@@ -26,8 +26,9 @@ from parser_vae.errors import InfeasibleError
 from parser_vae.structures.kernels.exact_arborescence import exact_arborescence
 from parser_vae.structures.kernels.threads import for_each_share
 
-OK, INFEASIBLE, INVALID, INEXACT = 0, 1, 2, 3
-"""Status of a sentence: solved; ``-inf`` forbids every tree; NaN or +inf among the scores; float64 too coarse."""
+MISFIT, OK, INFEASIBLE, INVALID, INEXACT = -1, 0, 1, 2, 3
+"""Status of a sentence: longer than its scores; solved; ``-inf`` forbids every tree; NaN or +inf among the scores;
+float64 too coarse."""
 
 _LANES = 16
 _ROOT = -1
@@ -42,29 +43,43 @@ _FAST = {"nnan", "nsz"}
 
 
 @njit(cache=True, boundscheck=False)
-def _pick_heads(scores, start, nodes, words, best, head, suspect):  # type: ignore[no-untyped-def]
-    """Set ``best`` and ``head`` of every word over all other words; both are 0-based. Mark columns with NaN or +inf.
+def _pick_heads(scores, start, nodes, words, best, head, check):  # type: ignore[no-untyped-def]
+    """Set ``best`` and ``head`` of every word over all other words, both counted from 0.
 
-    Columns go in whole blocks of lanes; what lies beyond the sentence is computed and never used. Only at the very
-    end of the batch, where such a block would leave the array, is the exact width taken.
+    Four rows are taken at a time, the last one again where they run out. Columns go in whole blocks of lanes; what
+    lies beyond the sentence is computed and never used. Only at the very end of the batch, where such a block would
+    leave the array, is the exact width taken. ``check`` becomes NaN where a column holds NaN or +inf: it is the sum of
+    the column, in which the word itself counts as -inf.
     """
     one, lanes = uint64(1), uint64(_LANES)
     width = (words + lanes - one) // lanes * lanes
     if start + words * nodes + one + width > uint64(scores.size):
         width = words
+    low = scores.dtype.type(-np.inf)
     for column in range(width):
-        best[column] = -np.inf
+        best[column] = low
         head[column] = -1
-        suspect[column] = 0
-    for row in range(words):
-        base = start + (row + one) * nodes + one
+        check[column] = 0
+    last = words - one
+    first = start + nodes + one
+    for row in range(uint64(0), words, uint64(4)):
+        row1, row2, row3 = min(row + one, last), min(row + uint64(2), last), min(row + uint64(3), last)
+        at0, at1, at2, at3 = first + row * nodes, first + row1 * nodes, first + row2 * nodes, first + row3 * nodes
         for column in range(width):
-            value = scores[base + column]
-            other = column != row
-            better = other & (value > best[column])
-            best[column] = value if better else best[column]
-            head[column] = np.int32(row) if better else head[column]
-            suspect[column] |= np.int32(other & (not (value < np.inf)))
+            value0 = scores[at0 + column] if column != row else low
+            value1 = scores[at1 + column] if column != row1 else low
+            value2 = scores[at2 + column] if column != row2 else low
+            value3 = scores[at3 + column] if column != row3 else low
+            check[column] += (value0 + value1) + (value2 + value3)
+            later = value1 > value0
+            left, left_row = (value1, np.int32(row1)) if later else (value0, np.int32(row))
+            later = value3 > value2
+            right, right_row = (value3, np.int32(row3)) if later else (value2, np.int32(row2))
+            if right > left:
+                left, left_row = right, right_row
+            better = left > best[column]
+            best[column] = left if better else best[column]
+            head[column] = left_row if better else head[column]
 
 
 @njit(cache=True, boundscheck=False)
@@ -247,7 +262,7 @@ def _contract(scores, start, nodes, words, single, best, head, rows, floats, int
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def _solve(scores, nodes, lengths, single, heads, status):  # type: ignore[no-untyped-def]
-    """Set ``heads [batch, nodes]`` (int32) to the best arborescence of each sentence, and ``status [batch]`` (int8).
+    """Return whether every ``status [batch]`` is ``OK``, after setting it and ``heads [batch, nodes]`` (int32).
 
     Args:
         scores: Arc scores ``[batch * nodes * nodes]``, flat and contiguous, ``[head, dependent]`` within a sentence;
@@ -262,21 +277,26 @@ def _solve(scores, nodes, lengths, single, heads, status):  # type: ignore[no-un
     size = (uint64(nodes) + lanes - one) // lanes * lanes
     best = np.empty(size, scores.dtype)
     head = np.empty(size, np.int32)
-    suspect = np.empty(size, np.int32)
+    check = np.empty(size, scores.dtype)
     label = np.empty(size, np.int32)
     mark = np.empty(size, np.int32)
     rows = np.empty((size + lanes) * size, np.float64)
     floats = np.empty((2, 2 * size), np.float64)
     ints = np.empty((7, 2 * size), np.int64)
     stride = uint64(nodes)
+    solved = True
     for item in range(lengths.size):
+        if lengths[item] < 0 or lengths[item] >= nodes:
+            status[item] = MISFIT
+            solved = False
+            continue
         words = uint64(lengths[item])
         start = uint64(item) * stride * stride
-        _pick_heads(scores, start, stride, words, best, head, suspect)
+        _pick_heads(scores, start, stride, words, best, head, check)
         roots, invalid, forbidden = 0, 0, 0
         for word in range(words):
             value = scores[start + one + word]
-            invalid += suspect[word] + np.int32(not (value < np.inf))
+            invalid += (check[word] != check[word]) | (not (value < np.inf))
             wins = value > best[word]
             roots += wins
             mark[word] = -1 if wins else head[word]
@@ -296,11 +316,13 @@ def _solve(scores, nodes, lengths, single, heads, status):  # type: ignore[no-un
             else:
                 verdict = _contract(scores, start, stride, words, single, best, head, rows, floats, ints, label)
         status[item] = verdict
+        solved &= verdict == OK
         heads[item, 0] = 0
         for word in range(words):
             heads[item, word + one] = head[word] + 1
         for node in range(words + one, stride):
             heads[item, node] = 0
+    return solved
 
 
 def best_arborescences(
@@ -309,7 +331,7 @@ def best_arborescences(
     """Return the heads ``[batch, nodes]`` of the best arborescence of every sentence, without any torch.
 
     Which of several best trees is returned is unspecified, but always the same. The score of the tree is within 1e-9
-    of the optimum, relative to the largest score among its arcs; finite scores may be up to 1e300 in size.
+    of the optimum, relative to the largest score among its arcs; sums of n finite scores must not overflow.
 
     Args:
         scores: ``[batch, head, dependent]``, float32 or float64; never written to.
@@ -321,18 +343,22 @@ def best_arborescences(
         ValueError: A length is negative or exceeds the padded size.
     """
     batch, nodes, _ = scores.shape
-    if batch and not (lengths.min() >= 0 and lengths.max() < nodes):
-        raise ValueError(f"lengths must lie in 0 .. {nodes - 1}, got {lengths.min()} .. {lengths.max()}")
-    flat = np.ascontiguousarray(scores).reshape(batch, nodes * nodes)
+    flat = np.ascontiguousarray(scores).reshape(-1)
     sizes = np.ascontiguousarray(lengths, dtype=np.int64)
     heads = np.empty((batch, nodes), np.int32)
     status = np.empty(batch, np.int8)
+    area = nodes * nodes
 
-    def share(first: int, last: int) -> None:
+    def share(first: int, last: int) -> bool:
         part = slice(first, last)
-        _solve(flat[part].reshape(-1), nodes, sizes[part], single_root, heads[part], status[part])
+        return bool(
+            _solve(flat[first * area : last * area], nodes, sizes[part], single_root, heads[part], status[part])
+        )
 
-    for_each_share(share, sizes.astype(np.float64) ** 2)
+    if for_each_share(share, batch, lambda: sizes.astype(np.float64) ** 2):
+        return heads
+    if status.min() == MISFIT:
+        raise ValueError(f"lengths must lie in 0 .. {nodes - 1}, got {sizes.min()} .. {sizes.max()}")
     for item in np.flatnonzero(status == INEXACT):
         size = sizes[item] + 1
         heads[item, :size] = exact_arborescence(scores[item, :size, :size], single_root)

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parser_vae.structures.kernels.layout import (
-    lanes_layout,
+    choose_layout,
     row,
     spread_lanes,
     spread_starts,
-    starts_layout,
     table_size,
 )
 from parser_vae.structures.kernels.simd import REGISTER_BYTES, lanes_of, load, maximum, spread, store
@@ -27,9 +26,7 @@ from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 FEASIBLE, INFEASIBLE, NOT_A_NUMBER = 0, 1, 2
 RIGHT, LEFT, OPEN_RIGHT, OPEN_LEFT = 0, 1, 2, 3  # kinds of items
 
-# Longer sentences go one at a time, and so does a remainder of fewer sentences than this: measured, see benchmarks.
-_LONGEST_IN_LANES = 40
-_FEWEST_IN_LANES = 5
+_LONGEST_IN_LANES = 80
 _TABLES = 4
 
 
@@ -72,12 +69,7 @@ def _eisner(scores: Any, lengths: Any, indices: Any, with_root: Any, heads: Any,
     begin = 0
     while begin < len(indices):
         size = lengths[indices[begin]] + 1 - first_node
-        count = min(lanes, len(indices) - begin)
-        if size > _LONGEST_IN_LANES or count < _FEWEST_IN_LANES:
-            count = 1
-            layout = starts_layout(size, lanes)
-        else:
-            layout = lanes_layout(size, lanes)
+        count, layout = choose_layout(size, len(indices) - begin, lanes, _LONGEST_IN_LANES)
         elements = row(layout, size) + 4 * lanes
         tables = (
             work[0:elements],

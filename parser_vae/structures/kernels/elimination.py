@@ -382,7 +382,7 @@ def partition(
     flat, out = scores.reshape(batch, nodes * nodes), marginals.reshape(batch, nodes * nodes)
     like = np.empty(0, precision)
 
-    def share(begin: int, end: int) -> None:
+    def share(begin: int, end: int) -> bool:
         part = slice(begin, end)
         _partition(
             flat[part].reshape(-1),
@@ -396,8 +396,9 @@ def partition(
             reach[part],
             out[part].reshape(-1),
         )
+        return True
 
-    for_each_share(share, 0.2 * lengths.astype(np.float64) ** 3)
+    for_each_share(share, batch, lambda: 0.2 * lengths.astype(np.float64) ** 3)
     return log_z, marginals, reach > _REACH[np.dtype(precision)]
 
 
@@ -416,7 +417,7 @@ def sample_heads(
     heads, reach = np.empty((len(seeds), batch, nodes), np.int32), np.empty(batch)
     flat = scores.reshape(batch, nodes * nodes)
 
-    def share(begin: int, end: int) -> None:
+    def share(begin: int, end: int) -> bool:
         part = slice(begin, end)
         _sample(
             flat[part].reshape(-1),
@@ -428,7 +429,8 @@ def sample_heads(
             heads[:, part],
             reach[part],
         )
+        return True
 
     sizes = lengths.astype(np.float64)
-    for_each_share(share, 0.2 * sizes**3 + 2.0 * len(seeds) * sizes**2)
+    for_each_share(share, batch, lambda: 0.2 * sizes**3 + 2.0 * len(seeds) * sizes**2)
     return heads, reach > _REACH[np.dtype(np.float64)]

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from parser_vae.structures.kernels.duals import constant, get, plus, plus_times, put, times
 from parser_vae.structures.kernels.eisner import NOT_A_NUMBER
 from parser_vae.structures.kernels.layout import (
+    choose_layout,
     collect,
-    lanes_layout,
     row,
     spread_lanes,
     spread_starts,
-    starts_layout,
     table_size,
 )
 from parser_vae.structures.kernels.simd import exponential, lanes_of, load, maximum, spread, store
@@ -35,8 +34,7 @@ from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 OUT_OF_RANGE = 3
 
 _LANES = 8  # float64
-_LONGEST_IN_LANES = 24
-_FEWEST_IN_LANES = 4
+LONGEST_IN_LANES = 24
 _TABLES = 9
 _GROWTH = math.log(6.75)
 _ROOM = 650.0
@@ -98,7 +96,7 @@ def _inside_outside(
     begin = 0
     while begin < len(indices):
         size = lengths[indices[begin]] + 1 - first_node
-        count, layout = choose_layout(size, len(indices) - begin, lanes)
+        count, layout = choose_layout(size, len(indices) - begin, lanes, LONGEST_IN_LANES)
         elements = row(layout, size) + 4 * lanes
         group = indices[begin : begin + count]
         top = _TABLES * elements
@@ -125,15 +123,6 @@ def _inside_outside(
                     down = work[shift + 5 * elements : shift + 6 * elements]
                     collect(up, down, layout, lane, first_node, lengths[sentence], result[sentence])
         begin += count
-
-
-@numba.njit(cache=True)
-def choose_layout(size: Any, waiting: Any, lanes: Any) -> Any:
-    """Return how many of the waiting sentences to take at once, and how to lay them out."""
-    count = min(lanes, waiting)
-    if size > _LONGEST_IN_LANES or count < _FEWEST_IN_LANES:
-        return 1, starts_layout(size, lanes)
-    return count, lanes_layout(size, lanes)
 
 
 @numba.njit(cache=True, nogil=True)

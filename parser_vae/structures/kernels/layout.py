@@ -47,6 +47,19 @@ def _registers(size: Any, lanes: Any) -> Any:
     return ((size + 2 * lanes - 2) // lanes) | 1
 
 
+@numba.njit(cache=True)
+def choose_layout(size: Any, waiting: Any, lanes: Any, longest: Any) -> Any:
+    """Return how many of the ``waiting`` sentences to take at once, and how to lay them out.
+
+    Charts of more than ``longest`` nodes, one in each lane, do not fit the cache. Lanes left empty cost as much as full
+    ones, so that few sentences go one at a time: the measured limit rises with the size.
+    """
+    count = min(lanes, waiting)
+    if size > longest or 96 * count < lanes * (size + 12):
+        return 1, starts_layout(size, lanes)
+    return count, lanes_layout(size, lanes)
+
+
 def table_size(size: int, itemsize: int) -> int:
     """Return the number of elements that hold a table of ``size`` nodes in either layout, with room to read past it."""
     lanes = REGISTER_BYTES // itemsize

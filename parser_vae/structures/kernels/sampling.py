@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from parser_vae.structures.kernels.eisner import LEFT, NOT_A_NUMBER, OPEN_LEFT, OPEN_RIGHT, RIGHT, push
 from parser_vae.structures.kernels.inside_outside import (
+    LONGEST_IN_LANES,
     OUT_OF_RANGE,
-    choose_layout,
     elements_needed,
     in_range,
     inside,
     prepare,
 )
-from parser_vae.structures.kernels.layout import row, starts_layout
+from parser_vae.structures.kernels.layout import choose_layout, row, starts_layout
 from parser_vae.structures.kernels.simd import lanes_of
 from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 
@@ -85,7 +85,7 @@ def _sample(
     begin = 0
     while begin < len(indices):
         size = lengths[indices[begin]] + 1 - first_node
-        count, layout = choose_layout(size, len(indices) - begin, lanes)
+        count, layout = choose_layout(size, len(indices) - begin, lanes, LONGEST_IN_LANES)
         elements = row(layout, size) + 4 * lanes
         group = indices[begin : begin + count]
         top = _TABLES * elements

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parser_vae.structures.kernels.layout import (
+    choose_layout,
     collect,
-    lanes_layout,
     row,
     spread_lanes,
     spread_starts,
-    starts_layout,
     table_size,
 )
 from parser_vae.structures.kernels.simd import (
@@ -40,7 +39,6 @@ from parser_vae.structures.kernels.simd import (
 from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 
 _LONGEST_IN_LANES = 100
-_FEWEST_IN_LANES = 4
 _TABLES = 24
 
 
@@ -80,12 +78,7 @@ def _smoothed(scores: Any, gradient: Any, lengths: Any, indices: Any, with_root:
     begin = 0
     while begin < len(indices):
         size = lengths[indices[begin]] + 1 - first_node
-        count = min(lanes, len(indices) - begin)
-        if size > _LONGEST_IN_LANES or count < _FEWEST_IN_LANES:
-            count = 1
-            layout = starts_layout(size, lanes)
-        else:
-            layout = lanes_layout(size, lanes)
+        count, layout = choose_layout(size, len(indices) - begin, lanes, _LONGEST_IN_LANES)
         elements = row(layout, size) + 4 * lanes
         group = indices[begin : begin + count]
         work[: _TABLES * elements] = 0  # weights start at 0, and what lies past a row's end must be finite

@@ -58,24 +58,26 @@ def run_over_sentences(
         pass
 
 
-def for_each_share(kernel: Callable[[int, int], None], costs: NDArray[np.float64]) -> None:
-    """Return once ``kernel(first, last)`` has run on slices that cover the batch, split to equal shares of the cost.
+def for_each_share(kernel: Callable[[int, int], bool], batch: int, costs: Callable[[], NDArray[np.float64]]) -> bool:
+    """Return whether ``kernel(first, last)`` was true on all of the slices of equal cost that cover the batch.
 
     Args:
         kernel: Handles items ``first .. last - 1``; must release the interpreter lock to gain anything.
+        batch: Number of items.
         costs: Estimated nanoseconds of each item ``[batch]``; a batch not worth a thread runs on the caller's.
     """
     threads = torch.get_num_threads()
-    total = float(costs.sum())
-    if threads == 1 or len(costs) < 2 or total < _WORTHWHILE:
-        kernel(0, len(costs))
-        return
+    if threads == 1 or batch < 2:
+        return kernel(0, batch)
+    total = np.cumsum(costs())
+    if total[-1] < _WORTHWHILE:
+        return kernel(0, batch)
     shares = threads * _SHARES_PER_THREAD
-    cuts = np.searchsorted(np.cumsum(costs), total * np.arange(1, shares) / shares)
-    bounds = np.unique(np.concatenate([[0], cuts, [len(costs)]])).tolist()
+    cuts = np.searchsorted(total, total[-1] * np.arange(1, shares) / shares)
+    bounds = np.unique(np.concatenate([[0], cuts, [batch]])).tolist()
     work = [_pool(threads).submit(kernel, first, last) for first, last in itertools.pairwise(bounds)]
-    for share in work:
-        share.result()
+    results = [share.result() for share in work]
+    return all(results)
 
 
 @lru_cache(maxsize=4)
