@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +17,8 @@ from .parse import parse
 from .pretrain import pretrain
 
 # A tenth of the paper's population, and larger steps: what moves in a minute.
-_LEARN: dict[str, float] = {"training.epochs": 20}
-_ADAPT: dict[str, float] = {
-    "nes.population": 40,
-    "training.epochs": 4,
-    "training.batch_size": 64,
-    "training.learning_rate": 0.001,
-}
+_LEARN = {"training.epochs": 20}
+_ADAPT = {"nes.population": 40, "training.epochs": 4, "training.batch_size": 64, "training.learning_rate": 0.001}
 
 
 def demo(
@@ -46,11 +42,11 @@ def demo(
         progress.event("note", text=f"[{step}/4] parser-vae {shlex.join(map(str, command))}")
 
     learn, improve = _with(common, _LEARN), _with(common, _ADAPT)
-    flags: tuple[object, ...] = ("--train", source.train, "--dev", source.dev, "--out", models["source"])
-    announce(1, "pretrain", *flags, *_sets(learn))
+    files = ("--train", source.train, "--dev", source.dev)
+    announce(1, "pretrain", *files, "--out", models["source"], *_sets(learn))
     pretrain(learn, models["source"], source.train, source.dev, overwrite=overwrite)
-    flags = ("--from", models["source"], "--target", target.unlabeled, "--test", target.test, "--out", models["target"])
-    announce(2, "adapt", *flags, *_sets(improve))
+    files = ("--target", target.unlabeled, "--test", target.test)
+    announce(2, "adapt", "--from", models["source"], *files, "--out", models["target"], *_sets(improve))
     adapt(improve, models["target"], models["source"], [target.unlabeled], test=target.test, overwrite=overwrite)
     for model, output in ((models["source"], before), (models["target"], after)):
         announce(3, "parse", model, target.test, "--output", output)
@@ -61,7 +57,7 @@ def demo(
     print(page.resolve().as_uri())
 
 
-def _with(common: Common, settings: dict[str, float]) -> Common:
+def _with(common: Common, settings: Mapping[str, float]) -> Common:
     """Return the common options with further settings."""
     return replace(common, overrides=[f"{key}={value}" for key, value in settings.items()])
 

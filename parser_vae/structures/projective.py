@@ -156,14 +156,16 @@ class ProjectiveTrees(TreeStructure):
 
     def _soft_tree(self, scores: Tensor, lengths: Tensor) -> Tensor:
         forbidden = scores == -torch.inf
-        finite = torch.where(forbidden, by_width.very_low(scores), scores)
+        masked = bool(forbidden.any())
+        finite = torch.where(forbidden, by_width.very_low(scores), scores) if masked else scores
         if scores.device.type == "cpu":
             tree = apply_soft_tree(finite, lengths, self.single_root)
         else:
             tree = by_width.soft_tree(finite, lengths, self.single_root)
         total = tree.detach().sum((1, 2))
-        used = (tree.detach() * forbidden).sum((1, 2)) > 0
-        raise_infeasible(_status_of(torch.where(used, -torch.inf, total)))
+        if masked:
+            total = total.masked_fill((tree.detach() * forbidden).sum((1, 2)) > 0, -torch.inf)
+        raise_infeasible(_status_of(total))
         return tree
 
     def _best_arcs(self, scores: Tensor, lengths: Tensor) -> Tensor:

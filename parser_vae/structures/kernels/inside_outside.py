@@ -60,7 +60,7 @@ def inside_outside(
             in this direction (the Hessian of ``log Z`` times it) in place of the marginals.
     """
     log_z = np.full(scores.shape[0], -np.inf)
-    result = np.zeros_like(scores)
+    result = np.zeros(scores.shape, scores.dtype)  # not zeros_like, which writes the zeros instead of asking for them
     status = np.zeros(scores.shape[0], np.int8)
     lengths = np.asarray(lengths, np.int64)
     elements = elements_needed(scores.shape[1])

@@ -59,7 +59,7 @@ def smoothed_eisner(
         gradient: The gradient of a loss with respect to the soft trees, like ``scores``. If given, the result is the
             gradient with respect to the scores.
     """
-    result = np.zeros_like(scores)
+    result = np.zeros(scores.shape, scores.dtype)  # not zeros_like, which writes the zeros instead of asking for them
     lengths = np.asarray(lengths, np.int64)
     elements = _TABLES * table_size(scores.shape[1], scores.itemsize)
 

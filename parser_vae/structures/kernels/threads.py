@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 _local = threading.local()
-_CHUNKS_PER_THREAD = 4
-_SHARES_PER_THREAD = 4
-_WORTHWHILE = 200_000.0
+_PARTS_PER_THREAD = 4
+_WORTHWHILE = 200_000.0  # nanoseconds below which a batch stays on the caller's thread
 
 
 def workspace(dtype: Any, elements: int) -> NDArray[Any]:
@@ -39,12 +38,12 @@ def workspace(dtype: Any, elements: int) -> NDArray[Any]:
 def run_over_sentences(
     kernel: Callable[[NDArray[np.int64]], None], lengths: NDArray[np.int64], lanes: int, threads: int
 ) -> None:
-    """Call ``kernel(indices)`` on parts of the batch that together cover it, longest sentences first.
+    """Call ``kernel(indices)`` on parts of the batch that together cover it.
 
     Args:
         kernel: Handles the sentences of the given indices; their lengths descend.
         lengths: Words of each sentence ``[batch]``.
-        lanes: Sentences a kernel handles at once; parts are multiples of it.
+        lanes: Sentences a kernel handles at once; these stay in one part.
         threads: At most so many parts run at a time.
     """
     order = np.argsort(-lengths, kind="stable")
@@ -52,9 +51,9 @@ def run_over_sentences(
     if threads <= 1 or groups <= 1:
         kernel(order)
         return
-    size = -(-groups // min(groups, threads * _CHUNKS_PER_THREAD)) * lanes
-    parts = [order[begin : begin + size] for begin in range(0, len(order), size)]
-    for _ in _pool(threads).map(kernel, parts):
+    parts = min(groups, threads * _PARTS_PER_THREAD)
+    part_of = np.arange(len(order)) // lanes % parts  # in turns, so that every part has its share of long sentences
+    for _ in _pool(threads).map(kernel, [order[part_of == part] for part in range(parts)]):
         pass
 
 
@@ -72,7 +71,7 @@ def for_each_share(kernel: Callable[[int, int], bool], batch: int, costs: Callab
     total = np.cumsum(costs())
     if total[-1] < _WORTHWHILE:
         return kernel(0, batch)
-    shares = threads * _SHARES_PER_THREAD
+    shares = threads * _PARTS_PER_THREAD
     cuts = np.searchsorted(total, total[-1] * np.arange(1, shares) / shares)
     bounds = np.unique(np.concatenate([[0], cuts, [batch]])).tolist()
     work = [_pool(threads).submit(kernel, first, last) for first, last in itertools.pairwise(bounds)]
