@@ -4,9 +4,9 @@
         --peers-python VENV/bin/python --peer-models FOLDER --pair SOURCE:TARGET:MODEL [--training SOURCE:VECTORS]
 
 DATA holds treebanks/; VENV has `pip install ufal.udpipe spacy supar stanza`, MODEL is made by `parser-vae pretrain`.
-UDPipe and spaCy are trained on SOURCE into FOLDER unless they are there. Every contestant parses the words of TARGET's
-test in the same run, round by round in turns; with --training their speed in training is measured as well.
-Results are added to those already in the file of --json.
+FOLDER holds udpipe-SOURCE and spacy-SOURCE, made by `VENV/bin/python benchmarks/parser_contestants.py train`; one that
+is missing is left out. Every contestant parses the words of TARGET's test in the same run, round by round in turns; with
+--training their speed in training is measured. Results are added to those already in the file of --json.
 CPU seconds count, since machines are shared; the best round is compared, the median is kept beside it.
 """
 
@@ -32,7 +32,7 @@ from parser_vae.treebank.conllu import read_treebank
 
 HERE = Path(__file__).parent
 CONTESTANTS = HERE / "parser_contestants.py"
-PARSING, TRAINING = ("ours", "udpipe", "spacy"), ("ours", "spacy", "udpipe", "supar", "stanza")
+TRAINING = ("ours", "spacy", "udpipe", "supar", "stanza")
 TITLES = {"ours": "parser-vae", "udpipe": "UDPipe 1", "spacy": "spaCy", "supar": "supar", "stanza": "stanza"}
 PACKAGES = {"udpipe": "ufal.udpipe", "spacy": "spacy", "supar": "supar", "stanza": "stanza"}
 
@@ -65,11 +65,7 @@ def main() -> None:
     results["machine"] = machine(given.peers_python)
     for source, target, folder in pairs:
         models = {"ours": Path(folder)}
-        for peer in ("udpipe", "spacy"):
-            models[peer] = given.peer_models / f"{peer}-{source}"
-            if not models[peer].exists():
-                note(f"training {peer} on {source}")
-                subprocess.run([pythons[peer], CONTESTANTS, "train", peer, banks / source, models[peer]], check=True)
+        models |= {peer: given.peer_models / f"{peer}-{source}" for peer in ("udpipe", "spacy")}
         note(f"parsing {target} with models of {source}")
         compared = compare_parsing(pythons, models, banks / target / "test.conllu", given.rounds)
         results["pairs"][f"{source} -> {target}"] = {"commit": results["machine"]["commit"], **compared}
@@ -90,6 +86,7 @@ def main() -> None:
 def compare_parsing(pythons: dict[str, str], models: dict[str, Path], gold: Path, rounds: int) -> dict[str, Any]:
     """Speeds and accuracies of all contestants on the words of one treebank."""
     sentences = read_treebank(gold).sentences
+    models = {name: model for name, model in models.items() if model.exists()}
     found: dict[str, Any] = {
         "sentences": len(sentences), "words": sum(map(len, sentences)), "rounds": rounds, "parsers": {},
     }  # fmt: skip
@@ -97,14 +94,14 @@ def compare_parsing(pythons: dict[str, str], models: dict[str, Path], gold: Path
         blank = Path(folder, "words.conllu")
         blank.write_text("".join(map(words_only, (s.forms for s in sentences))), encoding="utf-8")
         memory = in_memory(pythons, models, blank, rounds)
-        runs = {name: [] for name in PARSING}
-        outputs = {name: Path(folder, f"{name}.conllu") for name in PARSING}
+        runs = {name: [] for name in models}
+        outputs = {name: Path(folder, f"{name}.conllu") for name in models}
         for _ in range(rounds):
-            for name in PARSING:
+            for name in models:
                 runs[name].append(file_to_file(name, pythons[name], models[name], blank, outputs[name]))
         single = Path(folder, "one.conllu")
         single.write_text(words_only(sentences[0].forms), encoding="utf-8")
-        for name in PARSING:
+        for name in models:
             cold = [
                 file_to_file(name, pythons[name], models[name], single, Path(folder, "out.conllu")) for _ in range(3)
             ]
@@ -133,9 +130,9 @@ def in_memory(pythons: dict[str, str], models: dict[str, Path], words: Path, rou
             [pythons[name], CONTESTANTS, "serve", name, models[name], words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
-        for name in PARSING
+        for name in models
     }  # fmt: skip
-    seconds: dict[str, list[float]] = {name: [] for name in PARSING}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):
         for name, server in servers.items():
             print(file=server.stdin, flush=True)
