@@ -4,8 +4,8 @@
         --peers-python VENV/bin/python --peer-models FOLDER --pair SOURCE:TARGET:MODEL [--training SOURCE:VECTORS]
 
 DATA holds treebanks/; VENV has `pip install ufal.udpipe spacy supar stanza`, MODEL is made by `parser-vae pretrain`.
-FOLDER holds udpipe-SOURCE and spacy-SOURCE, made by `VENV/bin/python benchmarks/parser_contestants.py train`; one that
-is missing is left out. Every contestant parses the words of TARGET's test in the same run, round by round in turns; with
+FOLDER holds udpipe-SOURCE and spacy-SOURCE, made by `VENV/bin/python benchmarks/parser_contestants.py train`; what is
+missing there is left out. Every contestant parses the words of TARGET's test in the same run, round by round in turns; with
 --training their speed in training is measured. Results are added to those already in the file of --json.
 CPU seconds count, since machines are shared; the best round is compared, the median is kept beside it.
 """
