@@ -5,8 +5,8 @@
 
 DATA holds treebanks/; VENV has `pip install ufal.udpipe spacy supar stanza`, MODEL is made by `parser-vae pretrain`.
 FOLDER holds udpipe-SOURCE and spacy-SOURCE, made by `VENV/bin/python benchmarks/parser_contestants.py train`; what is
-missing there is left out. Every contestant parses the words of TARGET's test in the same run, round by round in turns; with
---training their speed in training is measured. Results are added to those already in the file of --json.
+missing there is left out. Every contestant parses the words of TARGET's test in the same run, in turns round by round;
+with --training their speed in training is measured. Results are added to those already in the file of --json.
 CPU seconds count, since machines are shared; the best round is compared, the median is kept beside it.
 """
 
