@@ -1,11 +1,12 @@
 """Whole parsers on one core: parsing speed in memory and from file to file, training speed, accuracy on a new domain.
 
     taskset -c 0 env OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/parsers.py --data DATA \
-        --peers-python VENV/bin/python --peer-models FOLDER --pair SOURCE:TARGET:MODEL... [--training VECTORS]
+        --peers-python VENV/bin/python --peer-models FOLDER --pair SOURCE:TARGET:MODEL [--training SOURCE:VECTORS]
 
 DATA holds treebanks/; VENV has `pip install ufal.udpipe spacy supar stanza`, MODEL is made by `parser-vae pretrain`.
-UDPipe and spaCy are trained on SOURCE into FOLDER unless they are there. Every contestant parses the words of TARGET's
-test in the same run, round by round in turns; with --training their speed in training on the first SOURCE is measured.
+FOLDER holds udpipe-SOURCE and spacy-SOURCE, made by `VENV/bin/python benchmarks/parser_contestants.py train`; what is
+missing there is left out. Every contestant parses the words of TARGET's test in the same run, in turns round by round;
+with --training their speed in training is measured. Results are added to those already in the file of --json.
 CPU seconds count, since machines are shared; the best round is compared, the median is kept beside it.
 """
 
@@ -31,7 +32,7 @@ from parser_vae.treebank.conllu import read_treebank
 
 HERE = Path(__file__).parent
 CONTESTANTS = HERE / "parser_contestants.py"
-PARSING, TRAINING = ("ours", "udpipe", "spacy"), ("ours", "spacy", "udpipe", "supar", "stanza")
+TRAINING = ("ours", "spacy", "udpipe", "supar", "stanza")
 TITLES = {"ours": "parser-vae", "udpipe": "UDPipe 1", "spacy": "spaCy", "supar": "supar", "stanza": "stanza"}
 PACKAGES = {"udpipe": "ufal.udpipe", "spacy": "spacy", "supar": "supar", "stanza": "stanza"}
 
@@ -49,8 +50,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peers-python", required=True)
     parser.add_argument("--peer-models", type=Path, required=True)
-    parser.add_argument("--pair", action="append", required=True, metavar="SOURCE:TARGET:MODEL")
-    parser.add_argument("--training", type=Path, metavar="VECTORS", help="measure training, ours with these vectors")
+    parser.add_argument("--pair", action="append", default=[], metavar="SOURCE:TARGET:MODEL")
+    parser.add_argument("--training", metavar="SOURCE:VECTORS", help="measure training, ours with these vectors")
     parser.add_argument("--seconds", type=float, default=60, help="of updates to measure a peer's training by")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, default=HERE / "results" / "parsers.json")
@@ -60,25 +61,23 @@ def main() -> None:
     banks = given.data / "treebanks"
     pairs = [pair.split(":") for pair in given.pair]
 
-    results: dict[str, Any] = {"machine": machine(given.peers_python), "pairs": {}, "training": {}}
+    results: dict[str, Any] = json.loads(given.json.read_text()) if given.json.exists() else {"pairs": {}}
+    results["machine"] = machine(given.peers_python)
     for source, target, folder in pairs:
         models = {"ours": Path(folder)}
-        for peer in ("udpipe", "spacy"):
-            models[peer] = given.peer_models / f"{peer}-{source}"
-            if not models[peer].exists():
-                note(f"training {peer} on {source}")
-                subprocess.run([pythons[peer], CONTESTANTS, "train", peer, banks / source, models[peer]], check=True)
+        models |= {peer: given.peer_models / f"{peer}-{source}" for peer in ("udpipe", "spacy")}
         note(f"parsing {target} with models of {source}")
-        results["pairs"][f"{source} -> {target}"] = compare_parsing(
-            pythons, models, banks / target / "test.conllu", given.rounds
-        )
+        compared = compare_parsing(pythons, models, banks / target / "test.conllu", given.rounds)
+        results["pairs"][f"{source} -> {target}"] = {"commit": results["machine"]["commit"], **compared}
     if given.training:
+        source, vectors = given.training.split(":")
+        results["training"] = {"source": source, "commit": results["machine"]["commit"], "parsers": {}}
         for name in TRAINING:
-            note(f"training speed of {name} on {pairs[0][0]}")
-            command = [pythons[name], CONTESTANTS, "rate", name, banks / pairs[0][0], "--seconds", str(given.seconds)]
-            command += ["--vectors", given.training] if name == "ours" else []
+            note(f"training speed of {name} on {source}")
+            command = [pythons[name], CONTESTANTS, "rate", name, banks / source, "--seconds", str(given.seconds)]
+            command += ["--vectors", vectors] if name == "ours" else []
             answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            results["training"][name] = {"source": pairs[0][0]} | json.loads(answer.splitlines()[-1])
+            results["training"]["parsers"][name] = json.loads(answer.splitlines()[-1])
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     given.markdown.write_text(as_markdown(results), encoding="utf-8")
@@ -87,6 +86,7 @@ def main() -> None:
 def compare_parsing(pythons: dict[str, str], models: dict[str, Path], gold: Path, rounds: int) -> dict[str, Any]:
     """Speeds and accuracies of all contestants on the words of one treebank."""
     sentences = read_treebank(gold).sentences
+    models = {name: model for name, model in models.items() if model.exists()}
     found: dict[str, Any] = {
         "sentences": len(sentences), "words": sum(map(len, sentences)), "rounds": rounds, "parsers": {},
     }  # fmt: skip
@@ -94,14 +94,14 @@ def compare_parsing(pythons: dict[str, str], models: dict[str, Path], gold: Path
         blank = Path(folder, "words.conllu")
         blank.write_text("".join(map(words_only, (s.forms for s in sentences))), encoding="utf-8")
         memory = in_memory(pythons, models, blank, rounds)
-        runs = {name: [] for name in PARSING}
-        outputs = {name: Path(folder, f"{name}.conllu") for name in PARSING}
+        runs = {name: [] for name in models}
+        outputs = {name: Path(folder, f"{name}.conllu") for name in models}
         for _ in range(rounds):
-            for name in PARSING:
+            for name in models:
                 runs[name].append(file_to_file(name, pythons[name], models[name], blank, outputs[name]))
         single = Path(folder, "one.conllu")
         single.write_text(words_only(sentences[0].forms), encoding="utf-8")
-        for name in PARSING:
+        for name in models:
             cold = [
                 file_to_file(name, pythons[name], models[name], single, Path(folder, "out.conllu")) for _ in range(3)
             ]
@@ -130,9 +130,9 @@ def in_memory(pythons: dict[str, str], models: dict[str, Path], words: Path, rou
             [pythons[name], CONTESTANTS, "serve", name, models[name], words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
-        for name in PARSING
+        for name in models
     }  # fmt: skip
-    seconds: dict[str, list[float]] = {name: [] for name in PARSING}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):
         for name, server in servers.items():
             print(file=server.stdin, flush=True)
@@ -168,11 +168,12 @@ def machine(peers_python: str) -> dict[str, Any]:
     peers = subprocess.run(
         [peers_python, "-c", ask, *PACKAGES.values(), "torch"], check=True, capture_output=True, text=True
     ).stdout
-    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
+    commit = subprocess.run(
+        ["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout
     processors = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "commit": commit.strip(),
-        "command": " ".join(["python", *sys.argv]),
         "processor": processors[0].split(":")[1].strip() if processors else platform.processor(),
         "cores used": len(os.sched_getaffinity(0)),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
@@ -211,21 +212,23 @@ def markdown_lines(results: dict[str, Any]) -> Iterator[str]:
             cold = f"{row['one_sentence_cpu']:.2f} | {row['one_sentence_wall']:.2f}"
             yield f"| {TITLES[name]} | {row['uas']:.2f} | {row['las']:.2f} | {speeds} | {cold} |"
         yield ""
-    if results["training"]:
-        source = next(iter(results["training"].values()))["source"]
-        yield f"## Training on {source}"
+    if "training" in results:
+        yield f"## Training on {results['training']['source']}"
         yield ""
         yield "| parser | sentences per CPU second | measured on |"
         yield "| --- | --- | --- |"
-        for name, row in results["training"].items():
+        for name, row in results["training"]["parsers"].items():
             yield f"| {TITLES[name]} | {row['rate']:.1f} | {row['how']} |"
         yield ""
     yield "## How this was measured"
     yield ""
-    yield f"Commit {about['commit']}, {about['date']}; {about['processor']}, {about['cores used']} core, Python"
-    yield f"{about['python']}, torch {about['torch']}; peers: {peers}."
+    commits = {found["commit"] for found in [*results["pairs"].values(), results.get("training", about)]}
+    yield f"Commit {', '.join(sorted(commits))}, {about['date']}; {about['processor']}, {about['cores used']} core,"
+    yield f"Python {about['python']}, torch {about['torch']}; {peers}. One pair, and the training, is one run:"
     yield ""
-    yield f"    {about['command']}"
+    yield "    taskset -c 0 env OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/parsers.py --data DATA \\"
+    yield "        --peers-python VENV/bin/python --peer-models FOLDER --pair SOURCE:TARGET:MODEL"
+    yield "    (--training SOURCE:VECTORS in place of --pair for the speed of training)"
 
 
 def note(text: str) -> None:

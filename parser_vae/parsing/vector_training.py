@@ -166,6 +166,8 @@ def _run_fasttext(settings: dict[str, object]) -> None:
     )
     if finished.returncode != 0:
         lines = finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"]
+        if "Empty vocabulary" in lines[-1]:
+            raise InputError("no word of the text occurs often enough; give more text, or lower --min-count")
         raise InputError(f"fastText could not train word vectors: {lines[-1].strip()}")
 
 

@@ -269,7 +269,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (b"", "there are no words in this file"),
         (b" \n\n", "there are no words in this file"),
         (b"uno dos\ncaf\xe9\n", ":2: not UTF-8 text; convert it, for example with iconv"),
-        (b"every word is here only once\n", "fastText could not train word vectors: "),
+        (
+            b"every word is here only once\n",
+            "no word of the text occurs often enough; give more text, or lower --min-count",
+        ),
     ],
 )
 def test_text_that_cannot_be_trained_on(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -291,6 +294,12 @@ def test_less_text_gets_more_epochs() -> None:
 def test_settings_below_one_are_refused(text: Path, tmp_path: Path, setting: str) -> None:
     with pytest.raises(InputError, match=f"--{setting.replace('_', '-')} 0: must be at least 1"):
         train_vectors([text], tmp_path / "v.bin", **{setting: 0})
+
+
+def test_another_failure_of_fasttext_is_reported(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parser_vae.parsing.vector_training._TRAIN", "raise RuntimeError('Encountered NaN.')")
+    with pytest.raises(InputError, match=r"fastText could not train word vectors: RuntimeError: Encountered NaN\.$"):
+        train_vectors([text], tmp_path / "v.bin")
 
 
 def test_other_refusals(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
