@@ -25,7 +25,7 @@ PAIRS = {
     "gl_treegal__gl_ctg": ("gl", 30),
     "id_csui__id_gsd": ("id", 30),
     "ru_taiga__ru_gsd": ("ru", 20),
-    "it_partut__it_twittiro": ("it", 30),
+    "it_partut__it_twittiro": ("it", 20),
     "en_lines__en_atis": ("en", 12),
 }
 

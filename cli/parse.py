@@ -49,5 +49,6 @@ def parse(
     trees = iter(parsed)
     write_treebank(output, [next(trees) if isinstance(block, Sentence) else block for block in treebank.blocks])
     if treebank.malformed and not common.quiet:
-        first = treebank.malformed[0].error
-        print(f"{len(treebank.malformed)} malformed sentences written unchanged; the first: {first}", file=sys.stderr)
+        count, first = len(treebank.malformed), treebank.malformed[0].error
+        sentences = "sentence" if count == 1 else "sentences"
+        print(f"{count} malformed {sentences} written unchanged; the first: {first}", file=sys.stderr)

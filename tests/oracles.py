@@ -142,3 +142,20 @@ def subset_objects(parts: int, full: int, k: int) -> Tensor:
     """Every vector with ``k`` ones among the first ``parts`` of ``full`` parts."""
     every = binary_objects(parts, full)
     return every[every.sum(-1) == k]
+
+
+# ---------------------------------------------------------------- undirected trees of a complete graph
+
+
+def undirected_trees(vertices: int, full: int) -> Tensor:
+    """Every spanning tree over the first ``vertices`` of ``full`` vertices, as edges in the order (0,1), (0,2), .."""
+    edges = [(i, j) for i in range(full) for j in range(i + 1, full)]
+    inside = [edge for edge in edges if edge[1] < vertices]
+    rows = []
+    for chosen in itertools.combinations(inside, vertices - 1):
+        group = list(range(vertices))
+        for first, second in chosen:
+            group = [group[second] if label == group[first] else label for label in group]
+        if len(set(group)) == 1:
+            rows.append([float(edge in chosen) for edge in edges])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(edges))

@@ -75,7 +75,7 @@ def score_lines(result: AdaptResult) -> list[str]:
     lines = []
     for what, report in (("kept weights", result.report), ("last epoch", result.last_report)):
         for name, scorer in {} if report is None else report.to_dict().items():
-            if isinstance(scorer, dict) and "baseline" in scorer:
+            if isinstance(scorer, dict) and {"uas", "baseline"} <= scorer.keys():
                 before = scorer["baseline"]
                 low, high = before["interval"]
                 lines.append(

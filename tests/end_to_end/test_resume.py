@@ -1,7 +1,6 @@
 """A run that was killed or interrupted and then resumed ends as one that was not."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -23,13 +22,13 @@ from parser_vae.training import loop
 
 loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 
-def count(owner, name, moment):
+def count(owner, name, moment, number=signal.SIGKILL):
     original, calls = getattr(owner, name), 0
     def counting(*arguments, **options):
         nonlocal calls
         calls += 1
         if calls == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return original(*arguments, **options)
     setattr(owner, name, counting)
 
@@ -42,17 +41,19 @@ for where, moment, arguments in runs:
             count(loop.Loop, "_step", moment)
         elif where == "rename":
             count(Path, "replace", moment)
+        elif where == "Ctrl-C":
+            count(loop.Loop, "_step", moment, signal.SIGINT)
         os._exit(cli.run(arguments))
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def drive(first: list[str], runs: list[tuple[str | None, int, list[str]]]) -> list[int]:
-    """Return the exit code of each of ``runs``, done after ``first``; a killed one has -9."""
+def drive(first: list[str], runs: list[tuple[str | None, int, list[str]]]) -> tuple[list[int], str]:
+    """Return the exit code of each of ``runs``, done after ``first``, and their standard error; a killed one has -9."""
     command = [sys.executable, "-W", "ignore", "-c", DRIVER]
     done = subprocess.run(command, input=json.dumps([first, *runs]), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [int(line) for line in done.stdout.split()]
+    return [int(line) for line in done.stdout.split()], done.stderr
 
 
 MOMENTS = [("step", 1), ("step", 5), ("rename", 3), ("rename", 10), ("rename", 11)]
@@ -73,7 +74,7 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(
         resume = [command, "--out", str(out), "--resume", "--quiet", "--threads=1"]
         # Killed twice, the second time a step after it resumed; the flags are not repeated.
         runs += [(where, moment, full(out)), ("step", 2, resume), (None, 0, resume)]
-    codes = drive(full(tmp_path / "whole"), runs)
+    codes, _ = drive(full(tmp_path / "whole"), runs)
     for start, (where, moment) in zip(range(0, len(codes), 3), MOMENTS, strict=True):
         assert codes[start] == -signal.SIGKILL, (where, moment)
         assert codes[start + 2] == 0
@@ -89,21 +90,15 @@ def steps(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in event.items() if "seconds" not in key and key != "time"} for event in events]
 
 
-def test_ctrl_c_saves_the_state_and_says_how_to_go_on(files: Path, source_model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_step_saves_the_state_and_says_how_to_go_on(
+    files: Path, source_model: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    arguments = [word for word in pretrain_arguments(files, out) if word != "--quiet"]
-    command = [sys.executable, "-m", "parser_vae.cli", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    shown = ""
-    while not shown.startswith("start") and process.poll() is None:
-        shown = process.stderr.readline()
-    os.kill(process.pid, signal.SIGINT)
-    last = process.stderr.read().splitlines()[-1]
-    process.stderr.close()
-    assert process.wait() == 130
-    assert last == f"interrupted; resume with: parser-vae pretrain --out {out} --resume --threads 1"
-    assert cli.run([*last.split("parser-vae ")[1].split(), "--quiet"]) == 0
+    resume = ["pretrain", "--out", str(out), "--resume", "--threads", "1"]
+    runs: list[tuple[str | None, int, list[str]]] = [("Ctrl-C", 3, pretrain_arguments(files, out))]
+    codes, errors = drive(pretrain_arguments(files, tmp_path / "whole"), [*runs, (None, 0, [*resume, "--quiet"])])
+    assert codes == [130, 0]
+    assert errors == f"interrupted; resume with: parser-vae {' '.join(resume)}\n"
     assert (out / "model.safetensors").read_bytes() == (source_model / "model.safetensors").read_bytes()
 
 

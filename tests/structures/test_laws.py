@@ -8,6 +8,7 @@ from parser_vae.structures.categorical import Categorical
 from parser_vae.structures.projective import ProjectiveTrees
 from parser_vae.structures.spanning import SpanningTrees
 from parser_vae.structures.subset import Subset
+from parser_vae.structures.undirected import UndirectedTrees
 from tests import oracles
 from tests.structures import laws
 from tests.structures.laws import Instance
@@ -33,6 +34,8 @@ INSTANCES = [
         lambda n, full: oracles.padded_trees(n, full, False, False),
         (4, 1, 2, 4, 3),
     ),
+    Instance("undirected", UndirectedTrees(), oracles.undirected_trees, (5, 1, 2, 5, 4)),
+    Instance("undirected-near-limit", UndirectedTrees(max_range=1e3), oracles.undirected_trees, (4, 4, 4)),
 ]
 
 

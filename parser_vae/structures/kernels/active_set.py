@@ -89,7 +89,7 @@ def _add_scaled(target: Any, scale: Any, source: Any, count: Any) -> None:
         target[index] += scale * source[index]
 
 
-@numba.njit(cache=True, boundscheck=False)
+@numba.njit(cache=True, boundscheck=False, inline="always")
 def _shared(left: Any, right: Any, count: Any) -> Any:
     """Return how many parts two objects share."""
     total = np.int32(0)
@@ -165,7 +165,7 @@ def _drop(state: State, item: int, gone: int) -> None:
     state[6][item] = last
 
 
-@numba.njit(cache=True, boundscheck=False)
+@numba.njit(cache=True, boundscheck=False, inline="always")
 def _multiplier(state: State, item: int) -> float:
     """Return what is added to every score so that the solution of the linear system sums to 1."""
     total_score, total_one = 0.0, 0.0
@@ -175,7 +175,7 @@ def _multiplier(state: State, item: int) -> float:
     return (1.0 - total_score) / total_one
 
 
-@numba.njit(cache=True, boundscheck=False)
+@numba.njit(cache=True, boundscheck=False, inline="always")
 def _move(state: State, item: int) -> bool:
     """Return whether all weights reached the optimum of the active set; else one object blocked and was dropped."""
     by_score, by_one, weights = state[2][item], state[3][item], state[4][item]
@@ -196,7 +196,7 @@ def _move(state: State, item: int) -> bool:
     return blocking < 0
 
 
-@numba.njit(cache=True, boundscheck=False)
+@numba.njit(cache=True, boundscheck=False, inline="always")
 def _mix(state: State, item: int, before: int) -> None:
     """Set the marginals to the mean of the set; ``before`` rows are in it or left it since they were last set."""
     objects, weights, marginals = state[0][item], state[4][item], state[5][item]

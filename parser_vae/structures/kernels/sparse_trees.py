@@ -81,6 +81,8 @@ def _projective(
     count, following = _refill(running, 0, 0, order)
     while count > 0:
         now = running[:count]
+        for item in now:
+            heads[item] = 0  # the search leaves the root's dependent alone
         _eisner(rest, lengths, now, not single_root, heads, status, work)
         kept, state = _absorb(scores, rest, heads, status, now, lengths, max_iter, tolerance, state)
         count, following = _refill(running, kept, following, order)
