@@ -165,7 +165,10 @@ class SpaCy:
 
     @classmethod
     def rate(cls, source: Path, seconds: float) -> tuple[float, str]:
-        """From updates alone: no evaluation on dev, batches of the configuration's final size (1000 words)."""
+        """From updates alone, at batch sizes sampled evenly from the configuration's schedule over its steps.
+
+        The schedule grows from 100 by a thousandth a step to at most 1000 words; ``seconds`` is not looked at.
+        """
         from spacy.training import Corpus
         from spacy.training.batchers import minibatch_by_words
         from spacy.training.initialize import init_nlp
@@ -177,17 +180,22 @@ class SpaCy:
             values = {key[2:]: _typed(value) for key, value in zip(overrides[::2], overrides[1::2], strict=True)}
             pipeline = init_nlp(load_config(folder / "base.cfg", overrides=values, interpolate=True))
             examples = list(Corpus(folder / "train.spacy", gold_preproc=True)(pipeline))
-        batches = list(minibatch_by_words(examples, size=1000, tolerance=0.2))
         optimizer = pipeline.create_optimizer()
-        pipeline.update(batches[0], drop=0.1, sgd=optimizer, losses={})
-        done, clock = 0, 0.0
-        start = time.process_time()
-        for batch in itertools.cycle(batches):
-            pipeline.update(batch, drop=0.1, sgd=optimizer, losses={})
-            done, clock = done + len(batch), time.process_time() - start
-            if clock >= seconds:
-                break
-        return done / clock, f"updates of the efficiency configuration for {clock:.0f} s, batches of 1000 words"
+
+        def speed(sizes: list[int]) -> float:
+            endless = itertools.chain(sizes, itertools.repeat(sizes[-1]))
+            batches = minibatch_by_words(itertools.cycle(examples), size=endless, tolerance=0.2)
+            pipeline.update(next(batches), drop=0.1, sgd=optimizer, losses={})
+            done, start = 0, time.process_time()
+            for batch in itertools.islice(batches, len(sizes)):
+                pipeline.update(batch, drop=0.1, sgd=optimizer, losses={})
+                done += len(batch)
+            return done / (time.process_time() - start)
+
+        schedule = [min(int(100 * 1.001**step), 1000) for step in range(cls.budget)]
+        recipe, largest = speed(schedule[::7]), speed([1000] * 20)
+        how = f"batches of 100 to {schedule[-1]} words as scheduled for {cls.budget} steps"
+        return recipe, f"{how}; {largest:.0f}/s in its largest batches, 1000 words"
 
     def prepare(self, path: Path) -> list:
         from spacy.tokens import Doc
