@@ -34,7 +34,7 @@ def log_partition(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     """
     if scores.device.type != "cpu":
         return _by_torch(scores, lengths, single_root).to(scores.dtype)
-    return _LogPartition.apply(scores, lengths, single_root)  # type: ignore[no-any-return, no-untyped-call]
+    return _LogPartition.apply(scores, lengths, single_root)  # type: ignore[no-untyped-call]
 
 
 def marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
@@ -48,7 +48,7 @@ def marginals(scores: Tensor, lengths: Tensor, single_root: bool) -> Tensor:
     """
     if scores.device.type != "cpu":
         return _marginals_by_torch(scores, lengths, single_root)
-    return _Marginals.apply(scores, lengths, single_root)  # type: ignore[no-any-return, no-untyped-call]
+    return _Marginals.apply(scores, lengths, single_root)  # type: ignore[no-untyped-call]
 
 
 def sample(scores: Tensor, lengths: Tensor, single_root: bool, generator: torch.Generator, count: int) -> Tensor:

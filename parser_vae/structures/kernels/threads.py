@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 _local = threading.local()
-_SHARES_PER_THREAD = 4
-_WORTHWHILE = 200_000.0
 _PARTS_PER_THREAD = 4
+_WORTHWHILE = 200_000.0  # nanoseconds below which a batch stays on the caller's thread
 
 
 def workspace(dtype: Any, elements: int) -> NDArray[Any]:
@@ -72,7 +71,7 @@ def for_each_share(kernel: Callable[[int, int], bool], batch: int, costs: Callab
     total = np.cumsum(costs())
     if total[-1] < _WORTHWHILE:
         return kernel(0, batch)
-    shares = threads * _SHARES_PER_THREAD
+    shares = threads * _PARTS_PER_THREAD
     cuts = np.searchsorted(total, total[-1] * np.arange(1, shares) / shares)
     bounds = np.unique(np.concatenate([[0], cuts, [batch]])).tolist()
     work = [_pool(threads).submit(kernel, first, last) for first, last in itertools.pairwise(bounds)]

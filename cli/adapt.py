@@ -1,0 +1,66 @@
+"""``parser-vae adapt``: adapt a trained parser to unlabelled text of the target domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Common
+from .runs import Epochs, Out, Overwrite, Resume, Seed, StructureName, is_finished, require_files, start_run
+
+
+def adapt(
+    common: Common,
+    out: Out,
+    model: Annotated[Path | None, typer.Option("--from", help="The model that pretrain wrote.", metavar="DIR")] = None,
+    target: Annotated[
+        list[Path] | None,
+        typer.Option(help="Sentences of the target domain; trees in them are ignored.", metavar="FILE"),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Labelled source treebank, to anchor or mix and to select on.", metavar="FILE")
+    ] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="Labelled source treebank to select on; else the model's own.", metavar="FILE")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Labelled target treebank, only reported, never selected on.", metavar="FILE")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="How to adapt: see parser-vae methods.")] = None,
+    structure: StructureName = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings of the method: default, paper or paper-official.")
+    ] = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Adapt a trained parser to the target domain, without trees there."""
+    require_files({"--from": model, "--target": target, "--source": source, "--dev": dev, "--test": test})
+    from parser_vae.training.adapt import adapt as run_adaptation
+    from parser_vae.training.checkpoint import remove_state
+    from parser_vae.training.settings import AdaptSettings
+
+    flags = {
+        "data.model": model,
+        "data.target": target or None,
+        "data.source": source,
+        "data.dev": dev,
+        "data.test": test,
+        "method": method,
+        "structure": structure,
+        "preset": preset,
+        "training.epochs": epochs,
+        "training.seed": seed,
+    }
+    settings, begin = start_run(AdaptSettings, common, flags, out, resume, overwrite)
+    if is_finished(out, resume):
+        return
+    progress = common.progress()
+    common.prepare_training()
+    run_adaptation(settings, out, resume=resume, progress=progress, begin=begin)
+    remove_state(out)
+    progress.event("note", text=f"next: parser-vae parse {out} FILE")

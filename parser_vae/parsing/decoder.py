@@ -1,0 +1,141 @@
+"""The decoder: a language model that sees, beside the words to its left, their arcs to the word at hand.
+
+Berliner et al. (2022), after Corro and Titov (2019): an LSTM reads the sentence; before a word is predicted, the
+state is mixed with one message for the head and one for each dependent that lies to the left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from parser_vae.parsing.batches import Batch
+from parser_vae.parsing.encoder import external_vectors
+from parser_vae.parsing.layers import initialise_lstm, uniform_
+from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
+
+
+class DecoderSettings(BaseModel):
+    """The sizes and choices of the tree-conditioned language model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden: int = Field(100, ge=1, description="LSTM size")
+    alignment: Literal["previous", "aligned"] = Field(
+        "aligned",
+        description="whose arcs a prediction sees: aligned = of the word being predicted; "
+        "previous = of the word just read, as in the paper's code",
+    )
+    predict_end: bool = Field(True, description="also predict the end of the sentence, so that every word is read")
+
+
+@dataclass(frozen=True)
+class DecoderContext:
+    """What the language model knows before it sees a tree; step ``i`` predicts word ``i + 1``.
+
+    Attributes:
+        own: ``F_c z`` ``[batch, steps, hidden]``.
+        from_head: ``F_h z`` ``[batch, steps, hidden]``, the message a word receives from its head.
+        from_dependent: ``F_m z`` ``[batch, steps, hidden]``, the message a word receives from a dependent.
+        targets: Classes to predict ``[batch, steps]``.
+        mask: Which steps count ``[batch, steps]``.
+    """
+
+    own: Tensor
+    from_head: Tensor
+    from_dependent: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+class Decoder(nn.Module):
+    """``p(words | tree)`` by an LSTM whose state is mixed with messages along the arcs to the left."""
+
+    def __init__(self, settings: DecoderSettings, vocabulary: Vocabulary, vectors: Tensor | None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.vectors: Tensor | None
+        self.register_buffer("vectors", vectors, persistent=False)
+        size = settings.hidden
+        if vectors is None:
+            self.words = nn.Embedding(len(vocabulary.words), size)
+            uniform_(self.words.weight.data, size)
+        else:
+            self.special_vectors = nn.Parameter(uniform_(torch.empty(2, vectors.shape[1]), vectors.shape[1]))
+        self.lstm = nn.LSTM(size if vectors is None else vectors.shape[1], size, batch_first=True)
+        initialise_lstm(self.lstm)
+        self.own, self.from_head, self.from_dependent = (nn.Linear(size, size) for _ in range(3))
+        self.output = nn.Linear(size, len(vocabulary.decoder_words))
+        for layer in (self.own, self.from_head, self.from_dependent, self.output):
+            nn.init.xavier_uniform_(layer.weight)
+            uniform_(layer.bias.data, layer.bias.shape[0])
+
+    def context(self, batch: Batch) -> DecoderContext:
+        """Return the tree-independent part of the model: one LSTM run over root, w_1, ..., w_n."""
+        known = batch.words.shape[1]
+        if self.vectors is None:
+            inputs = self.words(batch.words)
+        else:
+            inputs = external_vectors(self.vectors, self.special_vectors, batch.vectors)
+        steps = known if self.settings.predict_end else known - 1
+        states, _ = self.lstm(inputs[:, :steps])
+        following = torch.cat([batch.decoder_words[:, 1:], batch.decoder_words.new_zeros(len(batch), 1)], dim=1)
+        step = torch.arange(steps, device=states.device)
+        targets = torch.where(step == batch.lengths[:, None], END_OF_SENTENCE, following[:, :steps])
+        last = batch.lengths[:, None] if self.settings.predict_end else batch.lengths[:, None] - 1
+        return DecoderContext(
+            self.own(states), self.from_head(states), self.from_dependent(states), targets, step <= last
+        )
+
+    def messages(self, arcs: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Return which left states send to each step: ``head``, ``dependent`` weights ``[batch, step, sender]``.
+
+        ``arcs [batch, head, dependent]`` may be soft. Step ``i`` receives along the arcs of word ``i + 1``
+        (``aligned``) or ``i`` (``previous``), only from words ``j <= i`` (``j < i``).
+        """
+        nodes = arcs.shape[-1]
+        shift = 1 if self.settings.alignment == "aligned" else 0
+        padded = nn.functional.pad(arcs, (0, steps + shift - nodes, 0, steps + shift - nodes))
+        here = slice(shift, steps + shift)
+        # sender j strictly left of the word whose arcs are seen: j < i + shift
+        heads = padded[:, :steps, here].transpose(1, 2).tril(shift - 1)
+        dependents = padded[:, here, :steps].tril(shift - 1)
+        return heads, dependents
+
+    def losses_at(
+        self, context: DecoderContext, trees: Tensor, member: Tensor, sentence: Tensor, step: Tensor
+    ) -> Tensor:
+        """Return ``-log p`` ``[rows]`` at chosen steps of chosen 0/1 trees ``[members, batch, head, dependent]``."""
+        nodes = trees.shape[-1]
+        shift = 1 if self.settings.alignment == "aligned" else 0
+        word = step + shift
+        sender = torch.arange(nodes, device=step.device)
+        visible = (sender < word[:, None]) & (word < nodes)[:, None]
+        inside = word.clamp(max=nodes - 1)
+        heads = (trees[member, sentence, :, inside] & visible).to(context.own.dtype)
+        dependents = (trees[member, sentence, inside, :] & visible).to(context.own.dtype)
+        senders = context.own.shape[1]
+        mixed = torch.tanh(
+            context.own[sentence, step]
+            + torch.bmm(heads[:, None, :senders], context.from_head[sentence, : heads.shape[1]]).squeeze(1)
+            + torch.bmm(dependents[:, None, :senders], context.from_dependent[sentence, : heads.shape[1]]).squeeze(1)
+        )
+        return nn.functional.cross_entropy(self.output(mixed), context.targets[sentence, step], reduction="none")
+
+    def reconstruction(self, context: DecoderContext, arcs: Tensor) -> Tensor:
+        """Return ``-log p(words | arcs)`` ``[batch]`` in nats per step, differentiable in soft ``arcs``."""
+        losses = self.step_losses(context, arcs)
+        return (losses * context.mask).sum(1) / context.mask.sum(1)
+
+    def step_losses(self, context: DecoderContext, arcs: Tensor) -> Tensor:
+        """Return ``-log p`` of each step ``[batch, steps]``; masked steps hold no meaning."""
+        heads, dependents = self.messages(arcs, context.own.shape[1])
+        mixed = torch.tanh(context.own + heads @ context.from_head + dependents @ context.from_dependent)
+        logits = self.output(mixed)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), context.targets.flatten(), reduction="none").view_as(
+            context.targets
+        )

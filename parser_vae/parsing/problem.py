@@ -1,0 +1,148 @@
+"""The parsing problem: what the methods see of the parser and its language model."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from parser_vae.methods.base import Touched
+from parser_vae.parsing.batches import Batch
+from parser_vae.parsing.decoder import Decoder, DecoderContext
+from parser_vae.parsing.model import ParserModel
+from parser_vae.structures.trees import TreeStructure
+
+Divergence = Literal["none", "exact_gibbs", "gumbel", "paper"]
+
+
+class ParsingProblem:
+    """Trees over sentences, judged by how well the language model reconstructs the words given the tree.
+
+    Attributes:
+        module: The parser model; its encoder gives scores, its decoder judges trees.
+        structure: The family of trees; several roots unless ``single_root``.
+        divergence_kind: The divergence term: ``none`` as the official code; ``exact_gibbs``, the divergence of the
+            tree distribution from the uniform one; ``gumbel``, its upper bound by the arcs' Gumbel distributions
+            (Paulus et al., 2020); ``paper``, eq. 37 of Berliner et al. (2022) on normalised scores.
+        perturb_all: Whether relation scorer and tagger count as touched although no tree depends on them.
+    """
+
+    def __init__(
+        self,
+        model: ParserModel,
+        structure: TreeStructure,
+        divergence: Divergence = "none",
+        perturb_all: bool = False,
+    ) -> None:
+        self.module = self.model = model
+        self.structure = structure
+        self.divergence_kind = divergence
+        self.perturb_all = perturb_all
+        if divergence == "paper":
+            warnings.warn(
+                "eq. 37 treats exp(score) as a normalised probability; scores are normalised by log Z here, without "
+                "which the objective has no lower bound",
+                stacklevel=2,
+            )
+
+    def touched(self, batch: Batch) -> list[Touched]:
+        """Return the trainable parameters behind arc scores and reconstruction, embeddings by this batch's rows."""
+        rows = {
+            "encoder.embedding.words.weight": batch.words.unique(),
+            "encoder.embedding.characters.weight": batch.characters.unique(),
+            "decoder.words.weight": batch.words.unique(),
+        }
+        idle = () if self.perturb_all else ("encoder.labels.", "encoder.tags.")
+        return [
+            Touched(name, parameter, rows.get(name))
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and not name.startswith(idle)
+        ]
+
+    def lengths(self, batch: Batch) -> Tensor:
+        """Return words per sentence ``[batch]``."""
+        return batch.lengths
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return ``arc_scores [batch, head, dependent]``."""
+        return self.model.encoder.arc_scores(self.model.encoder.states(batch)[-1])
+
+    def reconstruction(self, batch: Batch, latent: Tensor) -> Tensor:
+        """Return ``-log p(words | tree)`` ``[batch]`` in nats per word."""
+        decoder = self.model.decoder
+        return decoder.reconstruction(decoder.context(batch), latent)
+
+    def reconstruction_is_shared(self, batch: Batch) -> bool:
+        """Return whether the decoder is frozen."""
+        return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
+
+    def population_reconstruction(self, batch: Batch, latents: list[Tensor]) -> Tensor:
+        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``.
+
+        The language model's LSTM does not depend on the tree, and its prediction at a step only on which words to
+        the left send messages there: it runs once, and the softmax once for each distinct set of messages.
+        """
+        context = self.model.decoder.context(batch)
+        return distinct_reconstruction(self.model.decoder, context, torch.stack(latents))
+
+    def divergence(self, batch: Batch, scores: Tensor) -> Tensor | None:
+        """Return the divergence term ``[batch]`` in nats per word, as the reconstruction is, or None."""
+        kind, lengths = self.divergence_kind, batch.lengths
+        if kind == "none":
+            return None
+        if kind == "exact_gibbs":
+            total = self.structure.kl_to_uniform(scores, lengths)
+        elif kind == "gumbel":
+            position = torch.arange(scores.shape[1], device=scores.device)
+            inside = position <= lengths[:, None]
+            arcs = inside[:, :, None] & batch.word_mask[:, None] & (position[:, None] != position)
+            total = torch.where(arcs, scores + torch.exp(-scores) - 1, 0.0).sum((1, 2))
+        else:
+            best = self.structure.argmax(scores, lengths)
+            log_probability = self.structure.score(scores, best) - self.structure.log_partition(scores, lengths)
+            total = log_probability + self.structure.log_count(scores, lengths)
+        return total / lengths
+
+    def replica(self) -> ParsingProblem:
+        """Return a problem with its own parameters; frozen tensors (word vectors, a frozen decoder) are shared."""
+        shared: dict[int, object] = {id(buffer): buffer for buffer in self.model.buffers()}
+        shared |= {id(p): p for p in self.model.parameters() if not p.requires_grad}
+        for owner in (self.model.vocabulary, self.model.indexer, self.model.vector_words):
+            shared[id(owner)] = owner
+        twin = copy.copy(self)
+        twin.module = twin.model = copy.deepcopy(self.model, shared)
+        return twin
+
+
+def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
+    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
+
+    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
+    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
+    """
+    steps = context.own.shape[1]
+    members, sentences = trees.shape[:2]
+    generator = torch.Generator().manual_seed(0)
+    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
+    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
+    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
+    for signature, tree in zip(signatures, trees, strict=True):
+        heads, dependents = decoder.messages(tree.float(), steps)
+        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
+    wanted = context.mask.expand(members, -1, -1)
+    distinct, inverse = signatures[wanted].unique(return_inverse=True)
+    example = torch.empty(len(distinct), dtype=torch.int64)
+    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
+    member, sentence, step = wanted.nonzero()[example].unbind(1)
+    losses = torch.cat(
+        [
+            decoder.losses_at(context, trees, *chunk)
+            for chunk in zip(member.split(2048), sentence.split(2048), step.split(2048), strict=True)
+        ]
+    )
+    table = context.own.new_zeros(members, sentences, steps)
+    table[wanted] = losses[inverse]
+    return table.sum(-1) / context.mask.sum(-1)

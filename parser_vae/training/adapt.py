@@ -1,0 +1,166 @@
+"""Unsupervised adaptation of a pretrained parser to raw target sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from parser_vae.errors import ConfigError
+from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
+from parser_vae.evaluation.report import Report, evaluate
+from parser_vae.methods import METHODS, Method, NaturalEvolution
+from parser_vae.parser import Parser
+from parser_vae.parsing.batches import Batch, shuffled_batches
+from parser_vae.parsing.model import TREE_FAMILIES
+from parser_vae.parsing.problem import ParsingProblem
+from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
+from parser_vae.training.card import adapt_card, kept, score_lines
+from parser_vae.training.checkpoint import write_model
+from parser_vae.training.config import dump_settings
+from parser_vae.training.heldout import HeldOut, encode
+from parser_vae.training.loop import Loop, Outcome, Plan, Selection
+from parser_vae.training.pretrain import source_sentences
+from parser_vae.training.progress import Progress
+from parser_vae.training.settings import AdaptSettings
+from parser_vae.treebank.conllu import read_treebank
+from parser_vae.treebank.sentence import Sentence
+
+
+@dataclass(frozen=True)
+class AdaptResult:
+    """What an adaptation came to.
+
+    Attributes:
+        outcome: The course of the run; epoch 0 is the model before adaptation.
+        chosen_epoch: The epoch whose parser was kept; None where there was no dev file to choose by (the last).
+        report: Adapted against source-only on the labelled test sentences; None without ``--test``.
+        last_report: The same for the weights of the last epoch, where another one was kept.
+        divergence: How different source and target text are; None where the source's sentences are not at hand.
+    """
+
+    outcome: Outcome
+    chosen_epoch: int | None
+    report: Report | None
+    last_report: Report | None
+    divergence: DomainDivergence | None
+
+
+def adapt(
+    settings: AdaptSettings, out: Path, *, resume: bool, progress: Progress, begin: Callable[[], None] = lambda: None
+) -> AdaptResult:
+    """Adapt the model to the target, write the model folder ``out`` and return how it went.
+
+    ``begin`` is called once all input is read and found right, before anything is written.
+
+    Raises:
+        InputError: A file is missing or malformed.
+        IncompatibleError: The method cannot be used with these trees.
+        KeyboardInterrupt: The user asked to stop; the run can be resumed.
+    """
+    before = Parser.load(settings.data.model)
+    options = settings.training
+    target = [s for path in settings.data.target for s in read_treebank(path, trees="ignore").sentences]
+    test = None if settings.data.test is None else read_treebank(settings.data.test).sentences
+    source, dev = _source(settings, before)
+    torch.manual_seed(options.seed)
+    model = extend_with_target(before.model, [sentence.forms for sentence in target])
+    for parameter in model.decoder.parameters():
+        parameter.requires_grad = not settings.objective.freeze_decoder
+    structure = TREE_FAMILIES[settings.structure or model.family](single_root=settings.objective.single_root)
+    problem = ParsingProblem(
+        model, structure, settings.objective.divergence, perturb_all=settings.objective.touch == "all"
+    )
+    method = build_method(settings)
+    method.check(problem)
+    sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
+    held_out = None if dev is None else HeldOut(model.indexer, dev)
+    divergence = None
+    if source is not None and min(len(source), len(target)) >= FOLDS:
+        divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
+    progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
+    if held_out is None:
+        progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")
+
+    def batches(generator: torch.Generator) -> list[list[int]]:
+        if options.order == "corpus":
+            every = list(range(len(sentences)))
+            return [every[start : start + options.batch_size] for start in range(0, len(every), options.batch_size)]
+        return shuffled_batches([s.length for s in sentences], options.batch_size, generator)
+
+    def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
+        model.eval()  # the objective is without dropout
+        estimate = method.backward(problem, model.indexer.batch([sentences[i] for i in indices]), generator)
+        progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
+        return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
+
+    plan = Plan(
+        model=model,
+        optimiser=torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=options.learning_rate),
+        epochs=options.epochs,
+        batches=batches,
+        step=step,
+        evaluate=dict if held_out is None else lambda: held_out.values(model),
+        selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
+        clip=options.clip,
+        evaluate_first=True,
+        seconds=options.seconds,
+        what=f"adapting by {settings.method}",
+    )
+    begin()
+    out.mkdir(parents=True, exist_ok=True)
+    loop = Loop(plan, out, options.seed, progress, resume)
+    outcome = loop.run()
+    chosen = outcome.chosen.get("encoder.")
+    report = last_report = None
+    manifest = model_manifest(model) | {"source": before.manifest.get("source"), "adapted": _record(settings, chosen)}
+    after = Parser(model, manifest)
+    if test is not None:
+        baseline = before.parse(test)
+        report = evaluate(test, after.parse(test), baseline)
+        if chosen is not None and chosen != outcome.history[-1]["epoch"]:
+            loop.load_last()
+            last_report = evaluate(test, after.parse(test), baseline)
+            loop.load_selected()
+        manifest["report"] = report.to_dict()
+    result = AdaptResult(outcome, chosen, report, last_report, divergence)
+    write_model(out, model_tensors(model), manifest, dump_settings(settings), adapt_card(settings, result))
+    for line in (f"the parser's weights are {kept(result)}", *score_lines(result)):
+        progress.event("note", text=line)
+    return result
+
+
+def build_method(settings: AdaptSettings) -> Method[Batch]:
+    """Return the method that ``--method`` names, with its settings; ``ConfigError`` for an unknown name."""
+    if settings.method == NaturalEvolution.name:
+        return NaturalEvolution(workers=max(1, torch.get_num_threads()), **settings.nes.model_dump())
+    known = ", ".join(METHODS)
+    raise ConfigError(f"method '{settings.method}' is unknown; parser-vae methods lists them: {known}")
+
+
+def _source(settings: AdaptSettings, before: Parser) -> tuple[Sequence[Sentence] | None, Sequence[Sentence] | None]:
+    """Return the labelled source (None where it is not at hand) and the dev sentences to select on (likewise)."""
+    recorded = before.manifest.get("source") or {}
+    path = settings.data.source or _existing(recorded.get("train"))
+    chosen = settings.data.dev or _existing(recorded.get("dev"))
+    if path is None:
+        return None, None if chosen is None else read_treebank(chosen).sentences
+    if chosen is None and recorded.get("dev") is not None and settings.data.source is None:
+        return read_treebank(path).sentences, None
+    return source_sentences(path, chosen)
+
+
+def _existing(path: str | None) -> Path | None:
+    return Path(path) if path is not None and Path(path).is_file() else None
+
+
+def _record(settings: AdaptSettings, chosen: int | None) -> dict[str, object]:
+    return {
+        "from": str(settings.data.model),
+        "target": [str(path) for path in settings.data.target],
+        "method": settings.method,
+        "preset": settings.preset,
+        "epoch": chosen,
+    }

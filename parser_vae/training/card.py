@@ -1,0 +1,85 @@
+"""The model card: what a model is, what it was made from and how good it is, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parser_vae.training.settings import AdaptSettings, PretrainSettings
+
+if TYPE_CHECKING:
+    from parser_vae.training.adapt import AdaptResult
+    from parser_vae.training.pretrain import PretrainResult
+
+_USE = """
+## Use
+
+    parser-vae parse THIS_FOLDER in.conllu --output out.conllu
+
+or `parser_vae.load("THIS_FOLDER").parse(sentences)`. It needs tokenised sentences; tags are not read. The licence of
+the treebanks it was trained on may restrict its use: state it here before you pass the model on.
+"""
+
+
+def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
+    """Return the card of a pretrained model, as Markdown."""
+    data, scores = settings.data, result.dev
+    dev = data.dev or f"a tenth of {data.train}, held out by a hash of the words"
+    lines = [
+        "# Dependency parser, trained on labelled source sentences",
+        "",
+        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; language model alignment: "
+        f"{settings.decoder.alignment}",
+        f"- Trained on: `{data.train}`, {result.outcome.steps} steps in {len(result.outcome.history)} epochs, "
+        f"seed {settings.training.seed}",
+        f"- Selected on: `{dev}`",
+        f"- Word vectors: {f'`{data.vectors}` (found {result.coverage})' if data.vectors else 'none'}",
+        f"- On the selection sentences, punctuation excluded: UAS {scores['dev_uas']:.2f}, LAS {scores['dev_las']:.2f} "
+        "(percent; the model was chosen by this UAS, so expect a little less elsewhere)",
+        f"- Reconstruction there, given gold trees: {scores['dev_reconstruction']:.3f} nats a word",
+    ]
+    return "\n".join(lines) + "\n" + _USE
+
+
+def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
+    """Return the card of an adapted model, as Markdown."""
+    lines = [
+        "# Dependency parser, adapted to raw target sentences",
+        "",
+        f"- Adapted from: `{settings.data.model}`, by {settings.method}, preset {settings.preset}, "
+        f"seed {settings.training.seed}",
+        f"- Target sentences: {', '.join(f'`{path}`' for path in settings.data.target)}",
+        f"- {result.outcome.steps} updates in {result.outcome.seconds:.0f} s; the parser's weights are {kept(result)}",
+    ]
+    if result.divergence is not None:
+        lines.append(
+            f"- Source and target text: a classifier tells their sentences apart {result.divergence.accuracy:.0f}% of "
+            "the time"
+        )
+    if result.report is not None:
+        lines.append(f"- On `{settings.data.test}` (labelled, not used for any choice):")
+        lines += [f"  - {line}" for line in score_lines(result)]
+    return "\n".join(lines) + "\n" + _USE
+
+
+def kept(result: AdaptResult) -> str:
+    """Return in words which weights an adaptation kept, and why."""
+    if result.chosen_epoch is None:
+        return "the last epoch's (there was nothing to choose by)"
+    if result.chosen_epoch == 0:
+        return "those from before adaptation (no epoch was better on the source's dev sentences)"
+    return f"epoch {result.chosen_epoch}'s, the best on the source's dev sentences"
+
+
+def score_lines(result: AdaptResult) -> list[str]:
+    """Return one line per scorer: UAS before and after, for the kept weights and, where they differ, the last ones."""
+    lines = []
+    for what, report in (("kept weights", result.report), ("last epoch", result.last_report)):
+        for name, scorer in {} if report is None else report.to_dict().items():
+            if isinstance(scorer, dict) and {"uas", "baseline"} <= scorer.keys():
+                before = scorer["baseline"]
+                low, high = before["interval"]
+                lines.append(
+                    f"{what}, {name}: UAS {before['uas']:.2f} before, {scorer['uas']:.2f} after; "
+                    f"change {before['delta']:+.2f} [{low:+.2f}, {high:+.2f}]"
+                )
+    return lines

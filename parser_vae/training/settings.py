@@ -1,0 +1,127 @@
+"""What a pretraining and an adaptation can be told; every field's description is its help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from parser_vae.methods.shaping import Shaping
+from parser_vae.parsing.decoder import DecoderSettings
+from parser_vae.parsing.encoder import EncoderSettings
+from parser_vae.parsing.model import TreeFamily
+from parser_vae.parsing.problem import Divergence
+from parser_vae.training.config import Settings
+
+Preset = Literal["default", "paper", "paper-official"]
+
+
+class PretrainData(Settings):
+    """The files of a pretraining."""
+
+    train: Path = Field(description="labelled source sentences, CoNLL-U")
+    dev: Path | None = Field(
+        None, description="labelled sentences to select on; without it a tenth of train is held out"
+    )
+    vectors: Path | None = Field(None, description="word vectors: fastText .bin, .vec or .vec.gz")
+    vector_words: int = Field(50_000, ge=0, description="keep this many of the vectors' most frequent words as well")
+
+
+class PretrainTraining(Settings):
+    """How long and how a parser is trained on the source."""
+
+    epochs: int = Field(30, ge=1, description="passes over the source")
+    batch_size: int = Field(8, ge=1, description="sentences a step")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights; 0 switches it off")
+    decoder_epochs: int = Field(10, ge=0, description="passes in which the language model is trained as well")
+    seed: int = Field(1, ge=0, description="seed of everything random")
+
+
+class PretrainSettings(Settings):
+    """Everything a pretraining is told."""
+
+    data: PretrainData
+    structure: TreeFamily = Field("projective", description="trees without crossing arcs, or any spanning tree")
+    encoder: EncoderSettings = Field(default_factory=lambda: EncoderSettings.model_validate({}))
+    decoder: DecoderSettings = Field(default_factory=lambda: DecoderSettings.model_validate({}))
+    training: PretrainTraining = Field(default_factory=lambda: PretrainTraining.model_validate({}))
+
+
+class AdaptData(Settings):
+    """The files of an adaptation."""
+
+    model: Path = Field(description="folder of the pretrained model")
+    target: list[Path] = Field(min_length=1, description="raw target sentences, CoNLL-U (trees are ignored)")
+    source: Path | None = Field(None, description="labelled source sentences to mix in, where the method can")
+    dev: Path | None = Field(None, description="labelled sentences to select on; default: the model's own dev file")
+    test: Path | None = Field(None, description="labelled target sentences, only reported, never selected on")
+
+
+class Objective(Settings):
+    """What an unsupervised method optimises on the target."""
+
+    divergence: Divergence = Field(
+        "none", description="pull of the tree distribution: none, exact_gibbs, gumbel, paper"
+    )
+    freeze_decoder: bool = Field(True, description="keep the language model as pretrained")
+    single_root: bool = Field(False, description="whether latent trees have one root; predicted trees always do")
+    touch: Literal["objective", "all"] = Field(
+        "objective", description="all: also perturb the relation scorer and tagger, as the paper's code does"
+    )
+
+
+class NesSettings(Settings):
+    """Natural evolution strategies."""
+
+    population: int = Field(400, ge=2, description="evaluations an update, half of them mirrored")
+    sigma: float = Field(0.03, gt=0, description="standard deviation of the parameter noise")
+    shaping: Shaping = Field("zscore", description="fitness to utility: zscore, rank or raw")
+    score_samples: int = Field(1, ge=0, description="Gumbel draws on the scores, shared by the population; 0: none")
+
+
+class AdaptTraining(Settings):
+    """How long and how a parser is adapted."""
+
+    epochs: int = Field(10, ge=1, description="passes over the target")
+    batch_size: int = Field(128, ge=1, description="sentences an update")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's step size")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
+    order: Literal["shuffled", "corpus"] = Field("shuffled", description="order of the batches")
+    seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
+    seed: int = Field(1, ge=0, description="seed of everything random")
+
+
+PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
+    "default": {},
+    # Berliner et al. (2022), section 5.2 and appendix D: both terms of the bound, sigma 0.1, N = 400, batch 128
+    "paper": {"objective": {"divergence": "paper"}, "nes": {"sigma": 0.1}},
+    # what the published code runs: no divergence, every parameter perturbed, batches in corpus order
+    "paper-official": {
+        "objective": {"divergence": "none", "touch": "all"},
+        "nes": {"sigma": 0.1},
+        "training": {"order": "corpus"},
+    },
+}
+
+
+class AdaptSettings(Settings):
+    """Everything an adaptation is told; a preset fills in what is not given."""
+
+    data: AdaptData
+    preset: Preset = Field("default", description="default, paper (as printed) or paper-official (as its code runs)")
+    method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
+    structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
+    objective: Objective = Field(default_factory=lambda: Objective.model_validate({}))
+    nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
+    training: AdaptTraining = Field(default_factory=lambda: AdaptTraining.model_validate({}))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, values: Any) -> Any:
+        chosen = PRESETS.get(values.get("preset", "default"), {}) if isinstance(values, dict) else {}
+        for section, given in chosen.items():
+            values[section] = given | values.get(section, {})
+        return values

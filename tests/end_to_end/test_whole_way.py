@@ -1,0 +1,101 @@
+"""Pretrain, adapt, parse, parse again, evaluate: what a user does, from file to file."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from parser_vae import cli, load, read_treebank
+
+MODEL_FILES = ["MODEL_CARD.md", "config.toml", "log.jsonl", "manifest.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("which", ["source_model", "target_model"])
+def test_a_run_leaves_a_model_folder_and_nothing_else(which: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(which)
+    assert sorted(path.name for path in folder.iterdir()) == MODEL_FILES
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == ([0, 1, 2][which == "source_model" :])
+
+
+def test_parsing_changes_two_columns_and_nothing_else(files: Path, target_model: Path, tmp_path: Path) -> None:
+    before, out = files / "test.conllu", tmp_path / "out.conllu"
+    assert cli.run(["parse", str(target_model), str(before), "--output", str(out), "--quiet"]) == 0
+    old_lines, new_lines = before.read_text().split("\n"), out.read_text().split("\n")
+    assert len(old_lines) == len(new_lines)
+    for old, new in zip(old_lines, new_lines, strict=True):
+        if old[:1].isdigit() and old.split("\t")[0].isdigit():
+            old_row, new_row = old.split("\t"), new.split("\t")
+            assert old_row[:6] + old_row[8:] == new_row[:6] + new_row[8:]
+        else:
+            assert old == new
+    read_treebank(out)  # raises unless every sentence has a tree with one root
+
+
+def test_the_same_input_gives_the_same_bytes_and_parsing_ignores_trees(
+    files: Path, target_model: Path, tmp_path: Path
+) -> None:
+    outputs = [tmp_path / f"{number}.conllu" for number in range(3)]
+    for source, out in zip([files / "test.conllu", files / "test.conllu", outputs[0]], outputs, strict=True):
+        assert cli.run(["parse", str(target_model), str(source), "--output", str(out), "--quiet"]) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes() == outputs[2].read_bytes()
+
+
+def test_standard_input_and_output(
+    files: Path, source_model: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    text = (files / "test.conllu").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written := io.BytesIO()))
+    assert cli.run(["parse", str(source_model)]) == 0
+    sentences = read_treebank(io.BytesIO(written.getvalue())).sentences
+    parsed = load(source_model).parse(read_treebank(files / "test.conllu").sentences)
+    assert list(sentences) == parsed
+
+
+def test_tokenised_text_confidence_and_cleared_deps(source_model: Path, tmp_path: Path) -> None:
+    text, out = tmp_path / "in.txt", tmp_path / "out.conllu"
+    text.write_text("the dog sees it .\n\nit hears a router .\n")
+    arguments = ["parse", str(source_model), str(text), "--input", "words", "--output", str(out), "--confidence"]
+    assert cli.run([*arguments, "--clear-deps", "--quiet"]) == 0
+    sentences = read_treebank(out).sentences
+    assert [sentence.forms for sentence in sentences] == [
+        ("the", "dog", "sees", "it", "."),
+        ("it", "hears", "a", "router", "."),
+    ]
+    for sentence in sentences:
+        for word in sentence.words:
+            assert word.deps == "_"
+            assert 0.0 <= float(word.misc_items["ArcConfidence"] or "nan") <= 1.0
+
+
+def test_malformed_sentences_can_be_skipped_and_are_counted(
+    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed, out = tmp_path / "mixed.conllu", tmp_path / "out.conllu"
+    good = (files / "test.conllu").read_text()
+    mixed.write_text("1\tbroken\n\n" + good)
+    assert cli.run(["parse", str(source_model), str(mixed), "--on-error", "skip", "--output", str(out)]) == 0
+    assert out.read_text().startswith("1\tbroken\n\n# sent_id")
+    assert f"1 malformed sentence written unchanged; the first: {mixed}:1: " in capsys.readouterr().err
+
+
+def test_the_python_way(files: Path, target_model: Path) -> None:
+    parser = load(target_model)
+    sentences = read_treebank(files / "target.conllu", trees="ignore").sentences
+    parsed = parser.parse(sentences)
+    assert [sentence.forms for sentence in parsed] == [sentence.forms for sentence in sentences]
+    (analysis,) = parser.analyse(sentences[:1], marginals=True)
+    assert tuple(analysis.heads) == parsed[0].heads
+    assert analysis.marginals is not None
+    assert analysis.marginals[:, 1:].sum(0).tolist() == pytest.approx([1.0] * len(sentences[0]), abs=1e-4)
+
+
+def test_info_shows_the_card_and_the_settings(source_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["info", str(source_model)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("# ")
+    assert "[training]\nepochs = 2" in shown
+    assert cli.run(["info", str(source_model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == 1

@@ -1,0 +1,122 @@
+"""Every method on every structure that has what it requires: it lowers the exact objective and keeps its promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parser_vae.errors import IncompatibleError
+from parser_vae.methods import METHODS, Method, NaturalEvolution, Touched
+from parser_vae.structures import STRUCTURES
+from parser_vae.structures.base import Capability, Structure
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "categorical": (5,),
+    "binary": (4,),
+    "pairwise_binary": (6,),
+    "subset": (5,),
+    "projective": (4, 4),
+    "spanning": (4, 4),
+    "undirected": (6,),
+}
+SMALL: dict[str, Method[Tensor]] = {"nes": NaturalEvolution(population=100, sigma=0.3, shaping="raw")}
+
+
+class LinearProblem:
+    """Scores are the parameters themselves, and a latent costs the sum of its parts' random costs."""
+
+    def __init__(self, structure: Structure, shape: tuple[int, ...], scores: Tensor | None = None) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.structure = structure
+        self.costs = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+        self.module = nn.Module()
+        start = 0.1 * torch.randn(2, *shape, generator=generator, dtype=torch.float64) if scores is None else scores
+        self.module.scores = nn.Parameter(start.clone())
+        self.module.frozen = nn.Parameter(torch.ones(1, dtype=torch.float64), requires_grad=False)
+
+    def touched(self, batch: Tensor) -> list[Touched]:
+        return [Touched("scores", self.module.scores)]
+
+    def lengths(self, batch: Tensor) -> None:
+        return None
+
+    def scores(self, batch: Tensor) -> Tensor:
+        return self.module.scores * self.module.frozen
+
+    def reconstruction(self, batch: Tensor, latent: Tensor) -> Tensor:
+        return (self.costs * latent).flatten(1).sum(1)
+
+    def population_reconstruction(self, batch: Tensor, latents: list[Tensor]) -> Tensor:
+        return torch.stack([self.reconstruction(batch, latent.double()) for latent in latents])
+
+    def reconstruction_is_shared(self, batch: Tensor) -> bool:
+        return True
+
+    def divergence(self, batch: Tensor, scores: Tensor) -> None:
+        return None
+
+    def replica(self) -> LinearProblem:
+        return LinearProblem(self.structure, tuple(self.costs.shape[1:]), self.module.scores.data)
+
+    def expected_cost(self) -> float:
+        """The mean cost of perturb-and-MAP latents, over a hundred draws."""
+        generator = torch.Generator().manual_seed(9)
+        with torch.no_grad():
+            total = 0.0
+            for _ in range(100):
+                uniform = torch.rand(self.costs.shape, generator=generator, dtype=torch.float64)
+                noisy = self.scores(self.costs) - (-uniform.clamp_min(1e-12).log()).log()
+                total += float(self.reconstruction(self.costs, self.structure.argmax(noisy)).mean())
+        return total / 100
+
+
+def structure_called(name: str) -> Structure:
+    return STRUCTURES[name](2) if name == "subset" else STRUCTURES[name]()
+
+
+PAIRS = [(method, name) for method in METHODS for name in STRUCTURES]
+
+
+def test_the_matrix_is_complete() -> None:
+    assert set(SMALL) == set(METHODS)
+    assert set(SHAPES) == set(STRUCTURES)
+
+
+@pytest.mark.parametrize(("method", "name"), PAIRS)
+def test_a_method_lowers_the_expected_cost(method: str, name: str) -> None:
+    problem = LinearProblem(structure_called(name), SHAPES[name])
+    SMALL[method].check(problem)
+    before = problem.expected_cost()
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.SGD([problem.module.scores], lr=1.0)
+    for _ in range(5):
+        optimiser.zero_grad()
+        estimate = SMALL[method].backward(problem, torch.zeros(2), generator)
+        optimiser.step()
+    assert estimate.evaluations > 0
+    assert problem.expected_cost() < before - 0.1
+    assert problem.module.frozen.grad is None
+
+
+@pytest.mark.parametrize(("method", "name"), PAIRS)
+def test_the_same_generator_gives_the_same_gradient(method: str, name: str) -> None:
+    gradients = []
+    for seed in (1, 1, 2):
+        problem = LinearProblem(structure_called(name), SHAPES[name])
+        SMALL[method].backward(problem, torch.zeros(2), torch.Generator().manual_seed(seed))
+        assert problem.module.scores.grad is not None
+        gradients.append(problem.module.scores.grad)
+    assert torch.equal(gradients[0], gradients[1])
+    assert not torch.equal(gradients[0], gradients[2])
+
+
+def test_a_method_is_refused_where_a_capability_is_missing() -> None:
+    class Demanding(NaturalEvolution[Tensor]):
+        name = "demanding"
+        requires = frozenset({Capability.K_BEST})
+
+    problem = LinearProblem(structure_called("categorical"), SHAPES["categorical"])
+    with pytest.raises(IncompatibleError) as raised:
+        Demanding().check(problem)
+    assert str(raised.value) == "the method 'demanding' needs k_best, which the structure 'categorical' cannot give"

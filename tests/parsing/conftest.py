@@ -1,0 +1,59 @@
+"""A small model over a few invented sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from parser_vae.parsing.batches import Batch
+from parser_vae.parsing.decoder import DecoderSettings
+from parser_vae.parsing.encoder import EncoderSettings
+from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.vocabulary import Vocabulary
+
+FORMS = [
+    ["The", "old", "dog", "saw", "a", "cat", "."],
+    ["Dogs", "bark"],
+    ["A", "cat", "saw", "12", "old", "dogs", "and", "the", "dog", "."],
+    ["Bark", "!"],
+]
+UPOS = [
+    ["DET", "ADJ", "NOUN", "VERB", "DET", "NOUN", "PUNCT"],
+    ["NOUN", "VERB"],
+    ["DET", "NOUN", "VERB", "NUM", "ADJ", "NOUN", "CCONJ", "DET", "NOUN", "PUNCT"],
+    ["VERB", "PUNCT"],
+]
+HEADS = [[3, 3, 4, 0, 6, 4, 4], [2, 0], [2, 3, 0, 6, 6, 3, 9, 9, 6, 3], [0, 1]]
+DEPRELS = [
+    ["det", "amod", "nsubj", "root", "det", "obj", "punct"],
+    ["nsubj", "root"],
+    ["det", "nsubj", "root", "nummod", "amod", "obj", "cc", "det", "conj", "punct"],
+    ["root", "punct"],
+]
+
+Build = Callable[..., ParserModel]
+
+
+@pytest.fixture
+def build() -> Build:
+    def make(
+        preset: str = "default", vectors: bool = True, family: str = "projective", **encoder: object
+    ) -> ParserModel:
+        torch.manual_seed(0)
+        small = {"word_size": 8, "hidden": 9, "arc_size": 7, "label_size": 5}
+        if preset == "default":
+            small["character_size"] = 4
+        settings = EncoderSettings.model_validate({"preset": preset} | small | encoder)
+        vocabulary = Vocabulary.build(zip(FORMS, UPOS, DEPRELS, strict=True), settings.numbers, decoder_min_count=1)
+        words = vocabulary.words[2:]
+        table = torch.randn(len(words), 6) if vectors else None
+        return ParserModel(settings, DecoderSettings(), vocabulary, words if vectors else [], table, family)
+
+    return make
+
+
+def gold_batch(model: ParserModel, which: tuple[int, ...] = (0, 1, 2, 3)) -> Batch:
+    encoded = [model.indexer.encode(FORMS[i], UPOS[i], HEADS[i], DEPRELS[i]) for i in which]
+    return model.indexer.batch(encoded)

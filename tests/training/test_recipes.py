@@ -1,0 +1,49 @@
+"""The recipes in configs/ are complete, and what they say they are."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from parser_vae.training.config import dump_settings, known_keys, load_settings
+from parser_vae.training.settings import AdaptSettings, PretrainSettings
+
+MODEL = {"train": "source/train.conllu"}
+ADAPT = {"model": "runs/source", "target": ["target/unlabeled.conllu"]}
+RECIPES: dict[str, BaseModel] = {
+    "pretrain.toml": PretrainSettings.model_validate({"data": MODEL}),
+    "pretrain-kg.toml": PretrainSettings.model_validate(
+        {
+            "data": MODEL,
+            "encoder": {"preset": "kg"},
+            "decoder": {"alignment": "previous", "predict_end": False},
+            "training": {"batch_size": 16},
+        }
+    ),
+    "adapt.toml": AdaptSettings.model_validate({"data": ADAPT}),
+    "adapt-paper.toml": AdaptSettings.model_validate({"data": ADAPT, "preset": "paper"}),
+    "adapt-paper-official.toml": AdaptSettings.model_validate({"data": ADAPT, "preset": "paper-official"}),
+}
+
+
+def test_every_recipe_is_known() -> None:
+    assert {path.name for path in files("parser_vae.configs").iterdir() if path.name.endswith(".toml")} == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_its_settings_and_names_every_key(name: str) -> None:
+    path = Path(str(files("parser_vae.configs"))) / name
+    expected = RECIPES[name]
+    assert dump_settings(load_settings(type(expected), path)) == dump_settings(expected)
+    section, named = "", set()
+    for line in path.read_text().splitlines():
+        if header := re.fullmatch(r"\[(.+)\]", line):
+            section = header[1] + "."
+        elif key := re.match(r"(?:# )?(\w+) =", line):
+            named.add(section + key[1])
+    keys = known_keys(type(expected))
+    assert named == {key for key in keys if not any(other.startswith(key + ".") for other in keys)}
