@@ -35,7 +35,7 @@ import torch  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 from structure_contestants import CONTESTANTS, Chunk, Contestant, Peers, versions  # noqa: E402
 
-TOKENS = {"projective_marginals": 2500, "matrix_tree": 2500, "smoothed": 1200, "sparsemap": 1200}
+TOKENS = {"projective_marginals": 2500, "matrix_tree": 2500, "smoothed": 1200}
 ARGMAX = {"eisner": (True, True), "eisner_multi": (False, True), "arborescence": (True, False)}
 """For each argmax job, whether one root is asked, and projectivity."""
 
