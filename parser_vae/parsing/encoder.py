@@ -13,6 +13,8 @@ from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.layers import BidirectionalLSTM, SharedDropout, uniform_
 from parser_vae.parsing.vocabulary import UNKNOWN, NumberNormalisation, Vocabulary
 
+SPELLINGS_A_GROUP = 256  # words of like length whose characters are read together
+
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # Kiperwasser and Goldberg (2016) as Berliner et al. (2022) use it: no tags, no characters, vectors frozen
@@ -101,6 +103,14 @@ class WordEmbedding(nn.Module):
     def spellings(self, characters: Tensor) -> Tensor:
         """Return one vector ``[distinct, 2 * character_size]`` for each distinct spelling ``[distinct, widest]``."""
         lengths = (characters != 0).sum(-1)
+        order = lengths.argsort(stable=True)
+        found = []
+        for group in order.split(SPELLINGS_A_GROUP):
+            size = lengths[group]
+            found.append(self._spellings(characters[group, : int(size.max())], size))
+        return torch.cat(found)[order.argsort()]
+
+    def _spellings(self, characters: Tensor, lengths: Tensor) -> Tensor:
         states = self.spelling(self.characters(characters), lengths)[-1]
         size = self.settings.character_size
         last = states[torch.arange(len(states), device=states.device), lengths - 1, :size]

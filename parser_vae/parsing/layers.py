@@ -27,16 +27,20 @@ class BidirectionalLSTM(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
         """Return the states ``[batch, time, 2 * hidden]`` of each layer; padded positions hold no meaning."""
-        time = torch.arange(inputs.shape[1], device=inputs.device)
-        mirror = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)[..., None]
+        sentences, width, _ = inputs.shape
+        time = torch.arange(width, device=inputs.device)
+        mirror = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
+        rows = (mirror + width * torch.arange(sentences, device=inputs.device)[:, None]).flatten()
+
+        def reverse(sequences: Tensor) -> Tensor:  # whole rows are copied, several times faster than by gather
+            return sequences.flatten(0, 1).index_select(0, rows).view(sentences, width, -1)
+
         states: list[Tensor] = []
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
             inputs = self.dropout(inputs) if states else inputs
-            reversed_inputs = inputs.gather(1, mirror.expand(-1, -1, inputs.shape[-1]))
             rightward, _ = ahead(inputs)
-            leftward, _ = back(reversed_inputs)
-            leftward = leftward.gather(1, mirror.expand(-1, -1, leftward.shape[-1]))
-            inputs = torch.cat([rightward, leftward], dim=-1)
+            leftward, _ = back(reverse(inputs))
+            inputs = torch.cat([rightward, reverse(leftward)], dim=-1)
             states.append(inputs)
         return states
 
