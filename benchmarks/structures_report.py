@@ -92,7 +92,8 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
         axis.set_xticks([10, 20, 40, 80, 160, 250], ["10", "20", "40", "80", "160", "250"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.set_ylim(top=axis.get_ylim()[1] * 100)  # room for the legend
+        axis.legend(fontsize=7, loc="upper left")
     for axis in axes.flat[len(jobs) :]:
         axis.set_visible(False)
     for axis in axes[-1]:
