@@ -63,7 +63,10 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     warnings.showwarning = _show_warning
     try:
-        app(args=_repeated(arguments), prog_name="parser-vae")
+        try:
+            app(args=_repeated(arguments), prog_name="parser-vae")
+        finally:
+            sys.stdout.flush()  # here, where it is known what to do when nobody reads
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ParserVaeError as error:

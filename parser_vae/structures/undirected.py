@@ -59,11 +59,15 @@ class UndirectedTrees(Structure):
 
     def log_partition(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return ``log Z [batch]`` by the matrix-tree theorem, differentiable any number of times."""
-        return matrix_tree.log_partition(self._symmetric(self._raised(scores)), self._words(scores, lengths), False)
+        return matrix_tree.log_partition(
+            self._symmetric(self._raised(scores, lengths)), self._words(scores, lengths), False
+        )
 
     def marginals(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the probability of each edge ``[batch, edges]``, differentiable; see ``matrix_tree.marginals``."""
-        arcs = matrix_tree.marginals(self._symmetric(self._raised(scores)), self._words(scores, lengths), False)
+        arcs = matrix_tree.marginals(
+            self._symmetric(self._raised(scores, lengths)), self._words(scores, lengths), False
+        )
         return _fold(arcs)
 
     def sample(
@@ -71,7 +75,7 @@ class UndirectedTrees(Structure):
     ) -> Tensor:
         """Return exact independent samples ``[count, batch, edges]``; see ``matrix_tree.sample``."""
         words = self._words(scores, lengths)
-        heads = matrix_tree.sample(self._symmetric(self._raised(scores)), words, False, generator, count)
+        heads = matrix_tree.sample(self._symmetric(self._raised(scores, lengths)), words, False, generator, count)
         return self._edges(heads, scores, lengths)
 
     def sample_by_chain(
@@ -92,7 +96,7 @@ class UndirectedTrees(Structure):
             count: Independent chains for each graph.
             steps: Exchanges in each chain; ten times the number of vertices if None.
         """
-        weights = self._symmetric(self._raised(scores)).detach().cpu().double().contiguous().numpy()
+        weights = self._symmetric(self._raised(scores, lengths)).detach().cpu().double().contiguous().numpy()
         seeds = matrix_tree.draw_seeds((count, len(scores)), generator)
         best = self._best_heads(scores, lengths).astype(np.int64)
         heads = np.repeat(best[None], count, axis=0)
@@ -122,11 +126,15 @@ class UndirectedTrees(Structure):
             return torch.full((len(scores),), size - 1, dtype=torch.int64, device=scores.device)
         return lengths.to(device=scores.device, dtype=torch.int64) - 1
 
-    def _raised(self, scores: Tensor) -> Tensor:
+    def _raised(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return scores of which none is more than ``max_range`` below the best edge of its graph."""
         if self.max_range is None:
             return scores
-        floor = scores.amax(1, keepdim=True) - self.max_range
-        return torch.where(scores > -torch.inf, torch.maximum(scores, floor), scores)
+        size = _vertices(scores.shape[1])
+        _, second = torch.triu_indices(size, size, 1, device=scores.device)
+        padding = second > self._words(scores, lengths)[:, None]
+        floor = scores.masked_fill(padding, -torch.inf).amax(1, keepdim=True) - self.max_range
+        return torch.where((scores > -torch.inf) & ~padding, torch.maximum(scores, floor), scores)
 
     def _symmetric(self, scores: Tensor) -> Tensor:
         """Return ``scores`` as symmetric matrices ``[batch, n, n]`` (diagonal of no meaning)."""

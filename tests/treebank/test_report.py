@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from parser_vae.cli.check import check_command
+from parser_vae.cli.check import check as check_command
 from typer.testing import CliRunner
 
 from parser_vae.treebank.catalog import bundled
