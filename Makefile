@@ -15,7 +15,7 @@ help:
 	@echo "make test     lint, types and all tests"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"
-	@echo "make bench    speed and accuracy; see benchmarks/README.md"
+	@echo "make bench    a short look at the speed; benchmarks/README.md has the rest"
 	@echo "make clean    remove the environment and everything generated"
 
 $(READY): pyproject.toml constraints.txt
@@ -40,7 +40,8 @@ format: $(READY)
 	$(RUN) ruff format .
 
 bench: $(READY)
-	$(ONE_THREAD) $(RUN) benchmarks
+	$(ONE_THREAD) $(VENV)/bin/python benchmarks/structures.py --jobs eisner,arborescence --n 10,20,40
+	$(ONE_THREAD) $(VENV)/bin/python benchmarks/read_conllu.py data/tiny-source/train.conllu
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

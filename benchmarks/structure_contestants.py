@@ -45,7 +45,7 @@ class Chunk:
     def words(self) -> torch.Tensor:
         return torch.from_numpy(self.lengths)
 
-    def first(self, count: int) -> Chunk:
+    def first(self, count: int | None) -> Chunk:
         return Chunk(np.ascontiguousarray(self.scores[:count]), self.lengths[:count])
 
 
@@ -386,7 +386,7 @@ def _(chunk: Chunk) -> Prepared:
     return each_sentence(chunk, lambda scores: np.maximum(parse_proj(scores), 0), lambda scores: scores)
 
 
-@enter("smoothed", "DSVAE-NES surrogate", sentences=1, words=80, mixed=False)
+@enter("smoothed", "DSVAE-NES surrogate", sentences=1, words=80)
 def _(chunk: Chunk) -> Prepared:
     from solvers.eisner_surrogate import eisner_surrogate
 
@@ -394,14 +394,14 @@ def _(chunk: Chunk) -> Prepared:
     wide = chunk.tensor.double()
 
     def run() -> Any:
-        softs, gradients = [], []
-        for one, back in zip(wide, code, strict=True):
-            scores = one.clone().requires_grad_()
+        softs, gradients = torch.zeros_like(wide), torch.zeros_like(wide)
+        for index, nodes in enumerate(chunk.lengths + 1):
+            scores = wide[index, :nodes, :nodes].clone().requires_grad_()
             soft = eisner_surrogate(scores)
-            soft.backward(back)
-            softs.append(soft.detach())
-            gradients.append(scores.grad)
-        return torch.stack(softs), torch.stack(gradients)
+            soft.backward(code[index, :nodes, :nodes])
+            softs[index, :nodes, :nodes] = soft.detach()
+            gradients[index, :nodes, :nodes] = scores.grad
+        return softs, gradients
 
     return run, lambda found: squares(*found)
 
@@ -409,11 +409,12 @@ def _(chunk: Chunk) -> Prepared:
 def lp_sparsemap(backward: bool, chunk: Chunk) -> Prepared:
     from lpsmap import DepTree, TorchFactorGraph
 
-    packed = torch_struct_scores(chunk).double().transpose(1, 2).contiguous()
+    packed = torch_struct_scores(chunk).double().transpose(1, 2)
+    each = [scores[:length, :length].contiguous() for scores, length in zip(packed, chunk.lengths, strict=True)]
 
     def run() -> Any:
         solved = []
-        for one in packed:
+        for one in each:
             scores = one.clone().requires_grad_(backward)
             graph = TorchFactorGraph()
             arcs = graph.variable_from(scores)
@@ -422,12 +423,12 @@ def lp_sparsemap(backward: bool, chunk: Chunk) -> Prepared:
             if backward:
                 (arcs.value * one).sum().backward()
             solved.append(arcs.value.detach())
-        return torch.stack(solved)
+        return solved
 
-    return run, lambda found: numbers((found * packed - 0.5 * found**2).sum((1, 2)))
+    return run, lambda found: np.array(
+        [float((arcs * one - 0.5 * arcs**2).sum()) for arcs, one in zip(found, each, strict=True)]
+    )
 
 
-enter("sparsemap", "lp-sparsemap", sentences=4, words=80, mixed=False)(functools.partial(lp_sparsemap, False))
-enter("sparsemap", "lp-sparsemap, forward and backward", sentences=4, words=80, mixed=False)(
-    functools.partial(lp_sparsemap, True)
-)
+enter("sparsemap", "lp-sparsemap", sentences=4, words=80)(functools.partial(lp_sparsemap, False))
+enter("sparsemap", "lp-sparsemap, forward and backward", sentences=4, words=80)(functools.partial(lp_sparsemap, True))

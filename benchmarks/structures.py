@@ -35,7 +35,7 @@ import torch  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 from structure_contestants import CONTESTANTS, Chunk, Contestant, Peers, versions  # noqa: E402
 
-TOKENS = {"projective_marginals": 2500, "matrix_tree": 2500, "smoothed": 1200, "sparsemap": 1200}
+TOKENS = {"projective_marginals": 2500, "matrix_tree": 2500, "smoothed": 1200}
 ARGMAX = {"eisner": (True, True), "eisner_multi": (False, True), "arborescence": (True, False)}
 """For each argmax job, whether one root is asked, and projectivity."""
 
@@ -64,11 +64,12 @@ def synthetic(kind: str, words: int, tokens: int) -> Chunk:
 
 
 def real(path: Path, sentences: int) -> list[Chunk]:
-    """Return evenly chosen sentences of a scorer's file, sorted by length, in padded chunks of 32."""
+    """Return evenly chosen sentences of a scorer's file, up to 80 words, sorted by length, in padded chunks of 32."""
     with np.load(path, allow_pickle=False) as stored:
         flat, lengths = stored["scores"], stored["lengths"].astype(np.int64)
     ends = np.cumsum((lengths + 1) ** 2)
     order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] <= 80]
     order = order[np.linspace(0, len(order) - 1, min(sentences, len(order))).astype(int)]
     chunks = []
     for begin in range(0, len(order), 32):
@@ -113,7 +114,9 @@ class Entry:
 
     def __init__(self, job: str, contestant: Contestant, chunks: list[Chunk]) -> None:
         self.contestant = contestant
-        self.chunks = [chunk.first(contestant.sentences) for chunk in chunks]
+        # Of a scorer's sentences, sorted by length, the first few would be the shortest: all or none.
+        limit = contestant.sentences if len(chunks) == 1 else None
+        self.chunks = [chunk.first(limit) for chunk in chunks]
         self.sentences = sum(len(chunk.lengths) for chunk in self.chunks)
         self.values: list[np.ndarray] = []
         self.valid = True
