@@ -93,7 +93,7 @@ def adapt(
     def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
         model.eval()  # the objective is without dropout
         estimate = method.backward(problem, model.indexer.batch([sentences[i] for i in indices]), generator)
-        progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
+        loop.progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
         return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
 
     plan = Plan(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from parser_vae.training.checkpoint import has_state, load_state, save_state
-from parser_vae.training.interruption import deferred_interruption
+from parser_vae.training.interruption import Interruption, deferred_interruption
 from parser_vae.training.progress import JsonLog, Progress, Several
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
@@ -119,39 +119,45 @@ class Loop:
         Raises:
             KeyboardInterrupt: The user asked to stop; the state is saved.
         """
+        with self.log, deferred_interruption() as interruption:
+            self._train(interruption)
+            if self.averages:
+                self._load(self.averages)
+            self.last = {name: p.detach().clone() for name, p in self.trained.items()}
+            self.load_selected()
+            self.plan.model.eval()
+            state = self.state
+            chosen = {prefix: kept["epoch"] for prefix, kept in self.best.items()}
+            self.progress.event("end", chosen=chosen, steps=state.steps, trained_seconds=round(state.seconds, 1))
+            return Outcome(state.history, chosen, state.steps, state.seconds)
+
+    def _train(self, interruption: Interruption) -> None:
+        """Go through the epochs; save now and then, and before stopping if that was asked for."""
         plan, state = self.plan, self.state
         if plan.evaluate_first and not state.history:
             self._evaluate(0)
-        with deferred_interruption() as interruption:
-            saved = time.monotonic()
-            while state.epoch <= plan.epochs and not self._out_of_time():
-                if not state.batches:
-                    state.batches, state.position, state.sums = plan.batches(self.generator), 0, {}
-                with self.progress.track(len(state.batches), f"{plan.what}, epoch {state.epoch}") as advance:
-                    advance(state.position)
-                    while state.position < len(state.batches) and not self._out_of_time():
-                        self._step(state.batches[state.position])
-                        advance(1)
-                        late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
-                        if (late or interruption.requested) and state.position < len(state.batches):
-                            self._save()
-                            saved = time.monotonic()
-                            interruption.stop_if_requested()
-                self._evaluate(state.epoch)
-                state.epoch, state.batches = state.epoch + 1, []
-                if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or interruption.requested:
-                    self._save()
-                    saved = time.monotonic()
-                    interruption.stop_if_requested()
-        if self.averages:
-            self._load(self.averages)
-        self.last = {name: p.detach().clone() for name, p in self.trained.items()}
-        self.load_selected()
-        self.plan.model.eval()
-        chosen = {prefix: kept["epoch"] for prefix, kept in self.best.items()}
-        self.progress.event("end", chosen=chosen, steps=state.steps, trained_seconds=round(state.seconds, 1))
-        self.log.close()
-        return Outcome(state.history, chosen, state.steps, state.seconds)
+        saved = time.monotonic()
+        while state.epoch <= plan.epochs and not self._out_of_time():
+            if not state.batches:
+                state.batches, state.position, state.sums = plan.batches(self.generator), 0, {}
+            with self.progress.track(len(state.batches), f"{plan.what}, epoch {state.epoch}") as advance:
+                advance(state.position)
+                while state.position < len(state.batches) and not self._out_of_time():
+                    self._step(state.batches[state.position])
+                    advance(1)
+                    late = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+                    if (late or interruption.requested) and state.position < len(state.batches):
+                        self._save()
+                        saved = time.monotonic()
+                        interruption.stop_if_requested()
+            self._evaluate(state.epoch)
+            state.epoch, state.batches = state.epoch + 1, []
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or interruption.requested:
+                self._save()
+                saved = time.monotonic()
+                interruption.stop_if_requested()
+        if state.batches:  # resumed out of time, in the middle of an epoch
+            self._evaluate(state.epoch)
 
     def load_selected(self) -> None:
         """Put the selected weights into the model: each selection's best, the last for everything else."""
