@@ -48,10 +48,7 @@ class Common:
         import torch
 
         if self.threads is not None:
-            import numba
-
-            torch.set_num_threads(self.threads)
-            numba.set_num_threads(min(self.threads, numba.get_num_threads()))
+            torch.set_num_threads(self.threads)  # compiled kernels use as many as torch does
         try:
             torch.empty(1, device=self.device)
         except (RuntimeError, AssertionError):

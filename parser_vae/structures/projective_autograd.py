@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -168,5 +167,5 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def thread_count() -> int:
-    """Return how many threads compiled kernels may use: the fewer of what torch and numba are set to."""
-    return min(torch.get_num_threads(), int(numba.get_num_threads()))
+    """Return how many threads compiled kernels may use: as many as torch is set to."""
+    return torch.get_num_threads()
