@@ -8,6 +8,7 @@ never does, so methods mix by weighted sums and freezing is ``requires_grad = Fa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -65,12 +66,22 @@ class Problem(Protocol[BatchT]):
         """Return the loss ``[batch]`` of the data given hard or soft parts ``[batch, *shape]``; lower is better."""
         ...
 
-    def population_reconstruction(self, batch: BatchT, latents: list[Tensor]) -> Tensor:
-        """Return ``reconstruction`` of each of several latents of one batch ``[members, batch]``."""
+    def population_reconstruction(self, batch: BatchT, latents: Sequence[Tensor]) -> Tensor:
+        """Return ``reconstruction`` of each of several hard latents of one batch ``[members, batch]``.
+
+        Differentiable in the reconstruction's parameters, not in the latents; shares between members what it can.
+        """
         ...
 
     def reconstruction_is_shared(self, batch: BatchT) -> bool:
         """Return whether no touched parameter enters ``reconstruction``, so that members can share its work."""
+        ...
+
+    def features(self, batch: BatchT) -> Tensor:
+        """Return a fixed-size description ``[batch, features]`` of each item's data, for learned baselines.
+
+        Without gradient, and independent of the latent.
+        """
         ...
 
     def divergence(self, batch: BatchT, scores: Tensor) -> Tensor | None:
@@ -103,10 +114,14 @@ class Method(ABC, Generic[BatchT]):
     Attributes:
         name: What ``--method`` calls it.
         requires: What it asks of the structure.
+        state: What the method itself learns or counts: parameters (a baseline, a temperature), to whose ``.grad``
+            ``backward`` adds as well, and buffers (a running mean, the number of updates so far). The loop trains the
+            one and saves both. None for a method that remembers nothing.
     """
 
     name: str
     requires: frozenset[Capability]
+    state: nn.Module | None = None
 
     @abstractmethod
     def backward(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -79,14 +80,21 @@ class ParsingProblem:
         """Return whether the decoder is frozen."""
         return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
 
-    def population_reconstruction(self, batch: Batch, latents: list[Tensor]) -> Tensor:
+    def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
         """Return ``reconstruction`` of many trees per sentence ``[members, batch]``.
 
         The language model's LSTM does not depend on the tree, and its prediction at a step only on which words to
         the left send messages there: it runs once, and the softmax once for each distinct set of messages.
         """
         context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack(latents))
+        return distinct_reconstruction(self.model.decoder, context, torch.stack(list(latents)))
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the mean over words of the encoder's last states, and the logarithm of the length."""
+        with torch.no_grad():
+            states = self.model.encoder.states(batch)[-1]
+            mean = (states * batch.word_mask[:, :, None]).sum(1) / batch.lengths[:, None]
+            return torch.cat([mean, batch.lengths[:, None].to(mean.dtype).log()], dim=1)
 
     def divergence(self, batch: Batch, scores: Tensor) -> Tensor | None:
         """Return the divergence term ``[batch]`` in nats per word, as the reconstruction is, or None."""

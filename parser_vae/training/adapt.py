@@ -8,12 +8,10 @@ from pathlib import Path
 
 import torch
 
-from parser_vae.errors import ConfigError
 from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
-from parser_vae.methods import METHODS, Method, NaturalEvolution
 from parser_vae.parser import Parser
-from parser_vae.parsing.batches import Batch, shuffled_batches
+from parser_vae.parsing.batches import shuffled_batches
 from parser_vae.parsing.model import TREE_FAMILIES
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
@@ -22,6 +20,7 @@ from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.loop import Loop, Outcome, Plan, Selection
+from parser_vae.training.method_settings import build_method
 from parser_vae.training.pretrain import source_sentences
 from parser_vae.training.progress import Progress
 from parser_vae.training.settings import AdaptSettings
@@ -73,7 +72,8 @@ def adapt(
     problem = ParsingProblem(
         model, structure, settings.objective.divergence, perturb_all=settings.objective.touch == "all"
     )
-    method = build_method(settings)
+    threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
+    method = build_method(settings.method, settings, **threads)
     method.check(problem)
     sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
     held_out = None if dev is None else HeldOut(model.indexer, dev)
@@ -96,15 +96,19 @@ def adapt(
         loop.progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
         return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
 
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    if method.state is not None:
+        learnt += method.state.parameters()
     plan = Plan(
         model=model,
-        optimiser=torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=options.learning_rate),
+        optimiser=torch.optim.Adam(learnt, lr=options.learning_rate),
         epochs=options.epochs,
         batches=batches,
         step=step,
         evaluate=dict if held_out is None else lambda: held_out.values(model),
         selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
         clip=options.clip,
+        method_state=method.state,
         evaluate_first=True,
         seconds=options.seconds,
         what=f"adapting by {settings.method}",
@@ -130,14 +134,6 @@ def adapt(
     for line in (f"the parser's weights are {kept(result)}", *score_lines(result)):
         progress.event("note", text=line)
     return result
-
-
-def build_method(settings: AdaptSettings) -> Method[Batch]:
-    """Return the method that ``--method`` names, with its settings; ``ConfigError`` for an unknown name."""
-    if settings.method == NaturalEvolution.name:
-        return NaturalEvolution(workers=max(1, torch.get_num_threads()), **settings.nes.model_dump())
-    known = ", ".join(METHODS)
-    raise ConfigError(f"method '{settings.method}' is unknown; parser-vae methods lists them: {known}")
 
 
 def _source(settings: AdaptSettings, before: Parser) -> tuple[Sequence[Sentence] | None, Sequence[Sentence] | None]:

@@ -51,6 +51,7 @@ class Plan:
         selections: What is kept from its best epoch; anything else is kept from the last.
         schedule: Factor of the learning rate at a step out of all steps.
         clip: Largest norm of a gradient.
+        method_state: What the method itself learns and counts; saved, but neither clipped, averaged nor selected.
         average: Decay of the running average of weights that is evaluated and kept in place of the last ones; 0: none.
         evaluate_first: Whether the untouched model is evaluated and is a candidate, as epoch 0.
         seconds: Stop after the step that passes this many seconds of training.
@@ -66,6 +67,7 @@ class Plan:
     selections: tuple[Selection, ...]
     schedule: Callable[[float], float] = lambda done: 1.0
     clip: float = 5.0
+    method_state: nn.Module | None = None
     average: float = 0.0
     evaluate_first: bool = False
     seconds: float | None = None
@@ -229,6 +231,7 @@ class Loop:
                 "weights": dict(self.trained),
                 "averages": self.averages,
                 "best": self.best,
+                "method": {} if self.plan.method_state is None else self.plan.method_state.state_dict(),
                 "optimiser": self.plan.optimiser.state_dict(),
                 "generator": self.generator.get_state(),
                 "torch_generator": torch.get_rng_state(),
@@ -243,6 +246,8 @@ class Loop:
         self._load(saved["weights"])
         self.averages = saved["averages"]
         self.best = saved["best"]
+        if self.plan.method_state is not None:
+            self.plan.method_state.load_state_dict(saved["method"])
         self.plan.optimiser.load_state_dict(saved["optimiser"])
         self.generator.set_state(saved["generator"])
         torch.set_rng_state(saved["torch_generator"])

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from parser_vae.methods.shaping import Shaping
 from parser_vae.parsing.decoder import DecoderSettings
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import TreeFamily
 from parser_vae.parsing.problem import Divergence
 from parser_vae.training.config import Settings
+from parser_vae.training.method_settings import MethodSections
 
 Preset = Literal["default", "paper", "paper-official"]
 
@@ -73,15 +73,6 @@ class Objective(Settings):
     )
 
 
-class NesSettings(Settings):
-    """Natural evolution strategies."""
-
-    population: int = Field(400, ge=2, description="evaluations an update, half of them mirrored")
-    sigma: float = Field(0.03, gt=0, description="standard deviation of the parameter noise")
-    shaping: Shaping = Field("zscore", description="fitness to utility: zscore, rank or raw")
-    score_samples: int = Field(1, ge=0, description="Gumbel draws on the scores, shared by the population; 0: none")
-
-
 class AdaptTraining(Settings):
     """How long and how a parser is adapted."""
 
@@ -107,7 +98,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
 }
 
 
-class AdaptSettings(Settings):
+class AdaptSettings(MethodSections):
     """Everything an adaptation is told; a preset fills in what is not given."""
 
     data: AdaptData
@@ -115,7 +106,6 @@ class AdaptSettings(Settings):
     method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
     structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
     objective: Objective = Field(default_factory=lambda: Objective.model_validate({}))
-    nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
     training: AdaptTraining = Field(default_factory=lambda: AdaptTraining.model_validate({}))
 
     @model_validator(mode="before")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,11 +49,14 @@ class LinearProblem:
     def reconstruction(self, batch: Tensor, latent: Tensor) -> Tensor:
         return (self.costs * latent).flatten(1).sum(1)
 
-    def population_reconstruction(self, batch: Tensor, latents: list[Tensor]) -> Tensor:
+    def population_reconstruction(self, batch: Tensor, latents: Sequence[Tensor]) -> Tensor:
         return torch.stack([self.reconstruction(batch, latent.double()) for latent in latents])
 
     def reconstruction_is_shared(self, batch: Tensor) -> bool:
         return True
+
+    def features(self, batch: Tensor) -> Tensor:
+        return torch.ones(2, 1, dtype=torch.float64)
 
     def divergence(self, batch: Tensor, scores: Tensor) -> None:
         return None
