@@ -17,6 +17,7 @@ import typer
 import parser_vae
 from parser_vae.errors import ParserVaeError
 
+from . import images
 from .adapt import adapt
 from .check import check
 from .demo import demo
@@ -56,6 +57,11 @@ def _root(
 _COMMANDS: tuple[Callable[..., None], ...] = (pretrain, adapt, parse, evaluate, check, vectors, info, methods, demo)
 for _command in _COMMANDS:
     app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt)))
+
+_images = typer.Typer(help="Discrete image models: train, evaluate, show and compare them.", no_args_is_help=True)
+for _command in (images.train, images.evaluate, images.show):
+    _images.command()(with_common_options(_command, has_settings=_command is images.train, group="images"))
+app.add_typer(_images, name="images")
 
 
 def run(arguments: Sequence[str]) -> int:

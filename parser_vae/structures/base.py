@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from parser_vae.errors import IncompatibleError
+from parser_vae.structures.noise import gumbel
 
 
 class Capability(StrEnum):
@@ -67,6 +68,13 @@ class Structure(ABC):
     def smoothed_argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return a soft object ``[batch, *shape]``, entries in [0, 1], differentiable in ``scores``."""
         raise self._lacks(Capability.SMOOTHED_ARGMAX)
+
+    def noise(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Return noise for perturb-and-MAP, like ``scores``: a standard Gumbel for each part.
+
+        Where the best object under it is an exact sample, the structure says so.
+        """
+        return gumbel(scores, generator)
 
     def enumerate(self, shape: tuple[int, ...]) -> Tensor:
         """Return every object ``[count, *shape]`` (float64) of one item; only for small sizes."""

@@ -14,6 +14,7 @@ from parser_vae.errors import IncompatibleError, InputError
 from parser_vae.structures.base import Capability, Structure
 from parser_vae.structures.binary_solvers import coordinate, max_flow, mixed_integer
 from parser_vae.structures.categorical import draw_index
+from parser_vae.structures.noise import gumbel_difference
 from parser_vae.structures.padding import forbid_padding, sizes
 
 Solver = Literal["exhaustive", "mixed_integer", "max_flow", "coordinate"]
@@ -63,6 +64,10 @@ class Binary(Structure):
             (count, *scores.shape), generator=generator, dtype=torch.float64, device=generator.device
         ).to(scores.device)
         return (uniform < probability).to(scores.dtype)
+
+    def noise(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the difference of two Gumbels for each bit: the best bits under it are an exact sample."""
+        return gumbel_difference(scores, generator)
 
     def smoothed_argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return ``sigmoid(scores) [batch, n]``: for a choice between two the softened argmax is the marginals."""
@@ -143,6 +148,15 @@ class PairwiseBinary(Structure):
         unary, pairs = self._split(scores.detach(), lengths)
         index = draw_index(object_scores(unary, pairs), generator, count)
         return with_products(_bits(index, unary.shape[1]).to(scores.dtype))
+
+    def noise(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the difference of two Gumbels for each bit, and 0 for each product (Lorberbom et al., 2019).
+
+        The best object under it is an exact sample only where all products weigh 0.
+        """
+        bits = bit_count(scores.shape[1])
+        products = scores.new_zeros(len(scores), scores.shape[1] - bits)
+        return torch.cat([gumbel_difference(scores[:, :bits], generator), products], -1)
 
     def enumerate(self, shape: tuple[int, ...]) -> Tensor:
         """Return every object ``[2^n, n + n(n-1)/2]`` of an item of shape ``(n + n(n-1)/2,)`` (float64)."""

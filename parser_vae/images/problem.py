@@ -1,0 +1,291 @@
+"""The image problems: what the methods see of a variational auto-encoder over images.
+
+All losses are in nats per image. The prior over latents is uniform, so the divergence of the latent is exact wherever
+its structure can say it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot, softplus
+
+from parser_vae.errors import ConfigError
+from parser_vae.images.mixture import MixtureModel
+from parser_vae.images.models import ImageModel
+from parser_vae.methods.base import Touched
+from parser_vae.structures import Binary, Structure
+
+TrainDivergence = Literal["exact", "unary", "none"]
+
+_LEAST = 1e-9
+"""The least probability of a right answer: a hard latent that is wrong costs 20.7 nats instead of infinitely many."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Some images.
+
+    Attributes:
+        images: ``[batch, channels, height, width]`` in [0, 1].
+        gold: The discrete latents that labels give ``[batch, codes]`` (0/1), or None.
+        noise: Standard normal numbers ``[batch, rows, continuous]`` for models with Gaussian latents, or None. They
+            come with the data, so that the problem itself is without randomness.
+    """
+
+    images: Tensor
+    gold: Tensor | None = None
+    noise: Tensor | None = None
+
+
+class ImageProblem:
+    """A discrete latent, judged by how well the decoder reconstructs the image from it.
+
+    Attributes:
+        module: The network.
+        structure: The latent's structure.
+        divergence_kind: ``exact``: the divergence of ``exp(<scores, z>)/Z`` from the uniform distribution; ``unary``:
+            that of the bits without their couplings, as the code of Lorberbom et al. (2019) reports; ``none``, as it
+            trains its own method.
+        pixel_bound: No pixel costs more nats than this, by keeping its probability in ``[e^-M, 1 - e^-M]`` (Berliner et
+            al., 2022, section 5.3); None: unbounded.
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        structure: Structure,
+        divergence: TrainDivergence = "exact",
+        pixel_bound: float | None = None,
+    ) -> None:
+        self.module = self.model = model
+        self.structure = structure
+        self.divergence_kind = divergence
+        self.pixel_bound = pixel_bound
+        # the logit whose probability is 1 - e^-M
+        self._limit = math.inf if pixel_bound is None or pixel_bound > 80 else math.log(math.expm1(pixel_bound))
+
+    def touched(self, batch: ImageBatch) -> list[Touched]:
+        """Return every trainable parameter."""
+        return [Touched(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def lengths(self, batch: ImageBatch) -> None:
+        """Return None: all latents are of one size."""
+
+    def scores(self, batch: ImageBatch) -> Tensor:
+        """Return the scores of all parts ``[batch, parts]``."""
+        return self.model.scores(batch.images)
+
+    def reconstruction(self, batch: ImageBatch, latent: Tensor) -> Tensor:
+        """Return ``-log p(x | z) [batch]`` in nats: every pixel is a Bernoulli variable."""
+        return self._pixel_loss(self.model.logits(latent), batch.images.flatten(1))
+
+    def population_reconstruction(self, batch: ImageBatch, latents: Sequence[Tensor]) -> Tensor:
+        """Return ``reconstruction`` of several hard latents of each image ``[members, batch]``.
+
+        An image does not enter the decoder, so each distinct latent is decoded once for the whole batch.
+        """
+        stacked = torch.stack(list(latents))[..., : self.model.codes].to(batch.images)
+        distinct, which = _distinct(stacked, one_of=self.structure.name == "categorical")
+        if distinct is None or 2 * len(distinct) > stacked.shape[0] * stacked.shape[1]:
+            return self._pixel_loss(self.model.logits(stacked), batch.images.flatten(1))
+        return self.table(batch, distinct).T.gather(0, which)
+
+    def table(self, batch: ImageBatch, codes: Tensor) -> Tensor:
+        """Return ``-log p(x | z) [batch, codes]`` of every image under every latent ``[codes, parts]``."""
+        logits = self._limited(self.model.logits(codes.to(batch.images)))
+        # sum over pixels of softplus(l) - x l, whose second term is one product of matrices
+        return torch.addmm(softplus(logits).sum(-1), batch.images.flatten(1), logits.T, alpha=-1)
+
+    def reconstruction_is_shared(self, batch: ImageBatch) -> bool:
+        """Return whether the decoder is frozen."""
+        return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
+
+    def features(self, batch: ImageBatch) -> Tensor:
+        """Return the pixels ``[batch, pixels]``."""
+        return batch.images.flatten(1)
+
+    def divergence(self, batch: ImageBatch, scores: Tensor) -> Tensor | None:
+        """Return the divergence of the discrete latent ``[batch]`` in nats, or None where training leaves it out."""
+        if self.divergence_kind == "none":
+            return None
+        if self.divergence_kind == "unary":
+            return Binary().kl_to_uniform(scores[:, : self.model.codes])
+        return self.structure.kl_to_uniform(scores)
+
+    def replica(self) -> ImageProblem:
+        """Return a problem whose parameters are its own."""
+        twin = copy.copy(self)
+        twin.module = twin.model = copy.deepcopy(self.model)
+        return twin
+
+    def as_measured(self) -> ImageProblem:
+        """Return the problem that evaluation sees: the same network, the exact divergence, no bound on pixels."""
+        return ImageProblem(self.model, self.structure)
+
+    def _limited(self, logits: Tensor) -> Tensor:
+        return logits if self._limit == math.inf else logits.clamp(-self._limit, self._limit)
+
+    def _pixel_loss(self, logits: Tensor, pixels: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(self._limited(logits), pixels.expand_as(logits), reduction="none").sum(
+            -1
+        )
+
+
+class MixtureProblem:
+    """A discrete latent that selects Gaussian numbers, which the decoder reconstructs the image from.
+
+    The Gaussian part is reparametrised with the noise that comes with the batch, and its divergence, which depends on
+    the discrete latent, is part of what a latent costs.
+    """
+
+    def __init__(self, model: MixtureModel, structure: Structure, divergence: TrainDivergence = "exact") -> None:
+        self.module = self.model = model
+        self.structure = structure
+        self.divergence_kind = divergence
+
+    def touched(self, batch: ImageBatch) -> list[Touched]:
+        """Return every trainable parameter."""
+        return [Touched(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def lengths(self, batch: ImageBatch) -> None:
+        """Return None: all latents are of one size."""
+
+    def scores(self, batch: ImageBatch) -> Tensor:
+        """Return the scores of the discrete latent's parts ``[batch, parts]``."""
+        return self.model.scores(batch.images)
+
+    def reconstruction(self, batch: ImageBatch, latent: Tensor) -> Tensor:
+        """Return ``-log p(x | z, c) + KL(q(c | x, z) || N(0, I))`` ``[batch]`` in nats, c drawn with the noise."""
+        return self.population_reconstruction(batch, [latent])[0]
+
+    def population_reconstruction(self, batch: ImageBatch, latents: Sequence[Tensor]) -> Tensor:
+        """Return ``reconstruction`` of several latents ``[members, batch]``; the encoder runs once."""
+        assert batch.noise is not None
+        gaussians = self.model.gaussians(batch.images)
+        selection = self.model.selection(torch.stack(list(latents)).to(batch.images))
+        logits = self.model.logits(selection, gaussians.sample(batch.noise))
+        pixels = batch.images.flatten(1).expand_as(logits)
+        loss = binary_cross_entropy_with_logits(logits, pixels, reduction="none").sum(-1)
+        return loss + (selection * gaussians.divergence()).sum(-1)
+
+    def table(self, batch: ImageBatch, codes: Tensor) -> Tensor:
+        """Return ``reconstruction`` of every latent ``[codes, parts]`` ``[batch, codes]``."""
+        every = codes.to(batch.images)[:, None].expand(-1, len(batch.images), -1)
+        return self.population_reconstruction(batch, list(every)).T
+
+    def reconstruction_is_shared(self, batch: ImageBatch) -> bool:
+        """Return False: the encoder gives the Gaussians."""
+        return False
+
+    def features(self, batch: ImageBatch) -> Tensor:
+        """Return the pixels ``[batch, pixels]``."""
+        return batch.images.flatten(1)
+
+    def divergence(self, batch: ImageBatch, scores: Tensor) -> Tensor | None:
+        """Return the divergence of the discrete latent ``[batch]`` in nats, or None where training leaves it out."""
+        return None if self.divergence_kind == "none" else self.structure.kl_to_uniform(scores)
+
+    def replica(self) -> MixtureProblem:
+        """Return a problem whose parameters are its own."""
+        twin = copy.copy(self)
+        twin.module = twin.model = copy.deepcopy(self.model)
+        return twin
+
+    def as_measured(self) -> MixtureProblem:
+        """Return the problem that evaluation sees: the same network with the exact divergence."""
+        return MixtureProblem(self.model, self.structure)
+
+
+class LabelProblem:
+    """A latent judged by its agreement with the labels: ``-log`` of the probability it gives them, in nats.
+
+    A hard latent costs 0 for every right part and 20.7 for a wrong one, which is the loss of Lorberbom et al. (2019),
+    eq. 9, that direct optimisation turns into "the perturbed answer is the true label". A soft one costs its
+    cross-entropy, which is what their relaxed baseline adds.
+    """
+
+    def __init__(self, problem: ImageProblem | MixtureProblem) -> None:
+        self._problem = problem
+        self.module: nn.Module = problem.module
+        self.structure = problem.structure
+
+    def touched(self, batch: ImageBatch) -> list[Touched]:
+        """Return the parameters behind the scores."""
+        idle = ("decoder.", "row.", "to_rows.")
+        return [item for item in self._problem.touched(batch) if not item.name.startswith(idle)]
+
+    def lengths(self, batch: ImageBatch) -> None:
+        """Return None: all latents are of one size."""
+
+    def scores(self, batch: ImageBatch) -> Tensor:
+        """Return the scores of all parts ``[batch, parts]``."""
+        return self._problem.scores(batch)
+
+    def reconstruction(self, batch: ImageBatch, latent: Tensor) -> Tensor:
+        """Return the loss ``[batch]`` of the labels under the latent."""
+        assert batch.gold is not None
+        gold = batch.gold.to(latent)
+        given = latent[..., : gold.shape[-1]]
+        if self.structure.name == "categorical":
+            right = (gold * given).sum(-1, keepdim=True)
+        else:
+            right = gold * given + (1 - gold) * (1 - given)
+        return -right.clamp_min(_LEAST).log().sum(-1)
+
+    def population_reconstruction(self, batch: ImageBatch, latents: Sequence[Tensor]) -> Tensor:
+        """Return ``reconstruction`` of several latents ``[members, batch]``."""
+        return self.reconstruction(batch, torch.stack(list(latents)).to(batch.images))
+
+    def reconstruction_is_shared(self, batch: ImageBatch) -> bool:
+        """Return True: no parameter enters the judgement."""
+        return True
+
+    def features(self, batch: ImageBatch) -> Tensor:
+        """Return the pixels ``[batch, pixels]``."""
+        return batch.images.flatten(1)
+
+    def divergence(self, batch: ImageBatch, scores: Tensor) -> None:
+        """Return None: the problem that this one is added to has the divergence."""
+
+    def replica(self) -> LabelProblem:
+        """Return a problem whose parameters are its own."""
+        return LabelProblem(self._problem.replica())
+
+
+def gold_codes(labels: Tensor, attributes: Tensor, latent: str, size: int) -> Tensor:
+    """Return the latents ``[count, size]`` that labels (for a class) or attributes (for bits) give.
+
+    Raises:
+        ConfigError: The labels do not fit the latent.
+    """
+    if latent == "categorical":
+        if int(labels.max()) >= size:
+            raise ConfigError(f"labels.count: the images have {int(labels.max()) + 1} classes but model.size is {size}")
+        return one_hot(labels, size).float()
+    if attributes.shape[1] != size:
+        raise ConfigError(f"labels.count: the images have {attributes.shape[1]} attributes but model.size is {size}")
+    return attributes.float()
+
+
+def _distinct(latents: Tensor, one_of: bool) -> tuple[Tensor | None, Tensor]:
+    """Return the different latents ``[distinct, codes]`` of ``[members, batch, codes]``, and which each is.
+
+    None in place of the latents where there are too many bits to number them.
+    """
+    codes = latents.shape[-1]
+    if one_of:
+        key = latents.argmax(-1)
+        present, which = key.unique(return_inverse=True)
+        return one_hot(present, codes).to(latents), which
+    if codes > 62:
+        return None, latents
+    key = (latents.long() << torch.arange(codes, device=latents.device)).sum(-1)
+    present, which = key.unique(return_inverse=True)
+    return ((present[:, None] >> torch.arange(codes, device=latents.device)) & 1).to(latents), which
