@@ -59,7 +59,7 @@ for _command in _COMMANDS:
     app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt)))
 
 _images = typer.Typer(help="Discrete image models: train, evaluate, show and compare them.", no_args_is_help=True)
-for _command in (images.train, images.evaluate, images.show):
+for _command in (images.train, images.evaluate, images.show, images.compare):
     _images.command()(with_common_options(_command, has_settings=_command is images.train, group="images"))
 app.add_typer(_images, name="images")
 

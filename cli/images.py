@@ -101,3 +101,23 @@ def show(
     settings, problem = load_trained(model, data)
     write_sheet(output, sheet(problem, load_for(settings).test))
     print(output.resolve())
+
+
+def compare(
+    common: Common,
+    recipe: Annotated[str, typer.Argument(help="A recipe's TOML file, or the name of one that comes with it.")],
+    out: Annotated[Path, typer.Option(help="The folder for all runs and results.", metavar="DIR")],
+    scale: Annotated[str, typer.Option(help="smoke, small or paper.")] = "smoke",
+    data: DataFolder = None,
+    only: Annotated[str | None, typer.Option(help="Run only this arm.")] = None,
+) -> None:
+    """Train what a recipe names, with several seeds, and print tables; go on where a former call was stopped."""
+    from parser_vae.images.compare import compare as run_comparison
+    from parser_vae.images.figures import write_report
+    from parser_vae.images.recipes import read_recipe
+
+    name, content = read_recipe(recipe)
+    device = common.prepare_torch()
+    progress = common.progress()
+    finished = run_comparison(name, content, scale, out, progress=progress, data=data, only=only, device=device)
+    print(write_report(name, content, scale, finished, out))
