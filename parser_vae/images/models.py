@@ -25,7 +25,7 @@ class ModelSettings(Settings):
     """What the latent variable is, and how large the networks around it."""
 
     latent: Latent = Field("categorical", description="categorical, binary, pairwise or supermodular (bits in pairs)")
-    size: int = Field(10, ge=2, description="classes, or bits")
+    size: int = Field(20, ge=2, description="classes, or bits")
     solver: Solver | None = Field(
         None, description="search for the best pairwise bits; default: exhaustive, max_flow for supermodular"
     )

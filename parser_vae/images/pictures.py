@@ -20,7 +20,7 @@ _GAP, _SECTION = 2, 14
 _PAPER = 96
 
 Grid = Tensor
-"""Images in rows and columns ``[rows, columns, channels, height, width]`` in [0, 1]."""
+"""Images in rows and columns ``[rows, columns, channels, height, width]`` in [0, 1]; NaN where there is none."""
 
 
 @torch.no_grad()
@@ -70,9 +70,9 @@ def flips(problem: MixtureProblem, images: Images, columns: int = 16) -> Grid:
 
 
 def in_rows(pictures: Tensor, columns: int) -> Grid:
-    """Return images ``[count, ...]`` as rows, the last one filled up with black."""
+    """Return images ``[count, ...]`` as rows, the last one filled up with nothing (NaN)."""
     missing = -len(pictures) % columns
-    filled = torch.cat([pictures, pictures.new_zeros(missing, *pictures.shape[1:])])
+    filled = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), torch.nan)])
     return filled.reshape(-1, columns, *pictures.shape[1:])
 
 
@@ -103,7 +103,7 @@ def _assemble(grid: Grid) -> Tensor:
     """Return one picture ``[height, width, 3]`` (uint8)."""
     rows, columns, channels, height, width = grid.shape
     factor = max(1, -(-_TILE // width))
-    tiles = (grid.clamp(0, 1) * 255).round().to(torch.uint8).repeat_interleave(factor, 3).repeat_interleave(factor, 4)
+    tiles = (grid.nan_to_num(_PAPER / 255).clamp(0, 1) * 255).round().to(torch.uint8).repeat_interleave(factor, 3).repeat_interleave(factor, 4)
     tiles = tiles.expand(-1, -1, 3, -1, -1) if channels == 1 else tiles
     step_down, step_right = height * factor + _GAP, width * factor + _GAP
     sheet = torch.full((rows * step_down + _GAP, columns * step_right + _GAP, 3), _PAPER, dtype=torch.uint8)
