@@ -39,6 +39,13 @@ class Perturbed:
     left: Tensor | None = None
     right: Tensor | None = None
 
+    @property
+    def pairs(self) -> int:
+        """Return the number of pairs."""
+        noise = self.left if self.full is None else self.full
+        assert noise is not None
+        return len(noise)
+
     def direction(self) -> Tensor:
         """Return the scaled direction of each pair ``[pairs, *shape]``."""
         if self.full is not None:
