@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -66,13 +67,13 @@ class ImageModel(nn.Module):
 
     def scores(self, images: Tensor) -> Tensor:
         """Return the scores of all parts ``[batch, parts]``; supermodular products weigh at least 0."""
-        scores: Tensor = self.encoder(images)
+        return self.constrained(self.encoder(images))
+
+    def constrained(self, scores: Tensor) -> Tensor:
+        """Return what the encoder gives ``[..., parts]`` with the weights of supermodular products made positive."""
         if self.settings.latent != "supermodular":
             return scores
-        bits = self.codes
-        return nn.functional.pad(scores[:, :bits], (0, self.parts - bits)) + nn.functional.pad(
-            softplus(scores[:, bits:]), (bits, 0)
-        )
+        return torch.cat([scores[..., : self.codes], softplus(scores[..., self.codes :])], -1)
 
     def logits(self, latent: Tensor) -> Tensor:
         """Return the logits of all pixels ``[..., channels * height * width]`` given parts ``[..., parts]``."""
@@ -80,14 +81,14 @@ class ImageModel(nn.Module):
         return self.decoder(codes.reshape(-1, self.codes)).reshape(*latent.shape[:-1], -1)
 
 
-def _fc(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Module, nn.Module]:
+def _fc(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the networks pixels-hidden-ReLU-parts and codes-hidden-ReLU-pixels."""
     pixels = shape[0] * shape[1] * shape[2]
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, parts))
     return encoder, nn.Sequential(nn.Linear(codes, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
 
 
-def _cnn(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Module, nn.Module]:
+def _cnn(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the convolutional networks of Bartler et al. (2019), table I.
 
     Three 3x3 convolutions of stride 2 (32, 64, 128 channels) down, four transposed ones (64, 64, 32, 1) up. The table

@@ -103,7 +103,13 @@ def _assemble(grid: Grid) -> Tensor:
     """Return one picture ``[height, width, 3]`` (uint8)."""
     rows, columns, channels, height, width = grid.shape
     factor = max(1, -(-_TILE // width))
-    tiles = (grid.nan_to_num(_PAPER / 255).clamp(0, 1) * 255).round().to(torch.uint8).repeat_interleave(factor, 3).repeat_interleave(factor, 4)
+    tiles = (
+        (grid.nan_to_num(_PAPER / 255).clamp(0, 1) * 255)
+        .round()
+        .to(torch.uint8)
+        .repeat_interleave(factor, 3)
+        .repeat_interleave(factor, 4)
+    )
     tiles = tiles.expand(-1, -1, 3, -1, -1) if channels == 1 else tiles
     step_down, step_right = height * factor + _GAP, width * factor + _GAP
     sheet = torch.full((rows * step_down + _GAP, columns * step_right + _GAP, 3), _PAPER, dtype=torch.uint8)

@@ -12,7 +12,7 @@ from parser_vae.images.data import Images
 from parser_vae.images.mixture import MixtureModel
 from parser_vae.images.problem import ImageBatch, ImageProblem, MixtureProblem
 from parser_vae.methods.base import Method
-from parser_vae.methods.nes import parameter_noise
+from parser_vae.methods.perturbation import Perturbation, assign
 
 
 def encoder_gradients(
@@ -64,15 +64,18 @@ def smoothing_gap(problem: ImageProblem, batch: ImageBatch, sigma: float, draws:
     Berliner et al. (2022), Figure 3 (left); latents are the argmax without noise, as in their code.
     """
     twin = problem.replica()
-    seeds = torch.randint(2**62, (draws,), generator=torch.Generator().manual_seed(seed)).tolist()
+    seeds = torch.randint(2**62, (max(1, draws // 2),), generator=torch.Generator().manual_seed(seed)).tolist()
     centre = _objective(twin, batch)
     touched = twin.touched(batch)
-    values = [item.parameter.data.clone() for item in touched]
+    perturbation = Perturbation(touched, sigma, "absolute", 0, None)
     smoothed = torch.zeros_like(centre)
     for one in seeds:
-        for item, value, direction in zip(touched, values, parameter_noise(touched, one), strict=True):
-            item.parameter.data = value + sigma * direction
-        smoothed += _objective(twin, batch) / draws
+        # a mirrored pair for each seed
+        members = [perturbed.members() for perturbed in perturbation.group([one]).values()]
+        for member in range(2):
+            for item, values in zip(touched, members, strict=True):
+                assign(item, values[member])
+            smoothed += _objective(twin, batch) / (2 * len(seeds))
     return float((centre - smoothed).abs().mean())
 
 

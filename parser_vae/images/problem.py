@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot, softplus
 
 from parser_vae.errors import ConfigError
 from parser_vae.images.mixture import MixtureModel
 from parser_vae.images.models import ImageModel
 from parser_vae.methods.base import Touched
+from parser_vae.methods.perturbation import Perturbed
+from parser_vae.methods.products import linear
 from parser_vae.structures import Binary, Structure
 
 TrainDivergence = Literal["exact", "unary", "none"]
@@ -106,6 +109,50 @@ class ImageProblem:
     def reconstruction_is_shared(self, batch: ImageBatch) -> bool:
         """Return whether the decoder is frozen."""
         return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
+
+    def population_scores(self, batch: ImageBatch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
+        """Return the scores ``[members, batch, parts]`` of a group of perturbed encoders; None where it convolves."""
+        if not isinstance(self.model.encoder[1], nn.Linear):
+            return None
+        encoder = _Layers(self.model, "encoder", parameters)
+        hidden = encoder.linear(batch.images.flatten(1), 1).relu_()
+        scores = encoder.linear(hidden, 3)
+        members = 2 * next(iter(parameters.values())).pairs
+        scores = scores if scores.dim() == 3 else scores.repeat(members, 1, 1)
+        return self.model.constrained(scores)
+
+    def population_bytes(self, batch: ImageBatch) -> int:
+        """Return about how much memory one member takes: hidden layers, logits and losses of a batch."""
+        model = self.model
+        return 4 * len(batch.images) * (3 * model.settings.hidden + 2 * model.codes)
+
+    def population_losses(self, batch: ImageBatch, parameters: Mapping[str, Perturbed], latents: Tensor) -> Tensor:
+        """Return the reconstruction ``[members, batch]`` of one hard latent each ``[members, batch, parts]``.
+
+        A member decodes each distinct latent once: all classes of a categorical one, and every latent of bits.
+        """
+        pixels = batch.images.flatten(1)
+        if self.structure.name != "categorical" or not isinstance(self.model.decoder[0], nn.Linear):
+            return self._member_losses(parameters, latents.to(pixels), pixels)
+        decoder = _Layers(self.model, "decoder", parameters)
+        hidden = decoder.linear(torch.eye(self.model.codes).to(pixels), 0).relu_()
+        logits = self._limited(decoder.linear(hidden, 2))
+        members = len(latents)
+        logits = logits if logits.dim() == 3 else logits.expand(members, -1, -1)
+        # [pixels, members * classes]: one product for all members
+        inner = (pixels @ logits.flatten(0, 1).T).view(len(pixels), members, -1)
+        table = softplus(logits).sum(-1)[:, None] - inner.transpose(0, 1)
+        return table.gather(2, latents.float().argmax(-1, keepdim=True))[..., 0]
+
+    def _member_losses(self, parameters: Mapping[str, Perturbed], latents: Tensor, pixels: Tensor) -> Tensor:
+        """Return the reconstruction ``[members, batch]``, member after member."""
+        values = {name: one.members() for name, one in parameters.items() if name.startswith("decoder.")}
+        losses = []
+        for member, latent in enumerate(latents):
+            own = {name.removeprefix("decoder."): value[member] for name, value in values.items()}
+            logits = functional_call(self.model.decoder, own, (latent[:, : self.model.codes],))
+            losses.append(self._pixel_loss(logits, pixels))
+        return torch.stack(losses)
 
     def features(self, batch: ImageBatch) -> Tensor:
         """Return the pixels ``[batch, pixels]``."""
@@ -257,6 +304,24 @@ class LabelProblem:
     def replica(self) -> LabelProblem:
         """Return a problem whose parameters are its own."""
         return LabelProblem(self._problem.replica())
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The linear layers of a network in every member of a group."""
+
+    model: ImageModel
+    prefix: str
+    parameters: Mapping[str, Perturbed]
+
+    def linear(self, inputs: Tensor, place: int) -> Tensor:
+        """Return what the layer at this place makes of ``inputs [..., rows, in]``."""
+        weight, bias = (f"{self.prefix}.{place}.{kind}" for kind in ("weight", "bias"))
+        return linear(
+            inputs,
+            self.parameters.get(weight, self.model.get_parameter(weight).detach()),
+            self.parameters.get(bias, self.model.get_parameter(bias).detach()),
+        )
 
 
 def gold_codes(labels: Tensor, attributes: Tensor, latent: str, size: int) -> Tensor:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from parser_vae.methods.base import Touched
+from parser_vae.methods.perturbation import Perturbed
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.decoder import Decoder, DecoderContext
 from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.population import EncoderGroup, group_bytes
 from parser_vae.structures.trees import TreeStructure
 
 Divergence = Literal["none", "exact_gibbs", "gumbel", "paper"]
@@ -88,6 +90,20 @@ class ParsingProblem:
         """
         context = self.model.decoder.context(batch)
         return distinct_reconstruction(self.model.decoder, context, torch.stack(list(latents)))
+
+    def population_scores(self, batch: Batch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
+        """Return ``arc_scores [members, batch, head, dependent]`` of a group, or None for the member loop.
+
+        The compiled loops want the CPU, no dropout and finite parameters.
+        """
+        finite = all(bool(torch.isfinite(one.centre).all()) for one in parameters.values())
+        if self.model.training or batch.words.device.type != "cpu" or not finite:
+            return None
+        return EncoderGroup(self.model.encoder, parameters).scores(batch)
+
+    def population_bytes(self, batch: Batch) -> int:
+        """Return about how much memory one member takes in ``population_scores``."""
+        return group_bytes(self.model.encoder, batch)
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""
