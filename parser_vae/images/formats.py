@@ -67,7 +67,7 @@ def _idx(path: Path) -> NDArray[np.generic]:
     wanted = start + kind.itemsize * int(np.prod(shape))
     if len(content) < start or len(content) != wanted:
         raise InputError(f"{path}: {len(content)} bytes, but its header promises {wanted}; fetch it again")
-    return np.frombuffer(content, kind, offset=start).reshape(shape)
+    return np.frombuffer(content, kind, offset=start).reshape(shape).copy()
 
 
 def read_burda(path: Path) -> tuple[Bytes, Whole, Bytes, Whole]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from parser_vae.errors import ConfigError
 from parser_vae.images.models import ModelSettings, Shape
 
 _ROW = 100  # numbers that the encoder gives to each row, before the network that the rows share
 _ATTRIBUTE_CHANNELS = (32, 64, 128, 256)
+_LEAST_SIDE = 16  # four halvings leave one pixel
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,16 @@ def _cnn(shape: Shape, latent: int) -> tuple[int, nn.Module, nn.Module]:
     """Return the width of the features, four 4x4 convolutions of stride 2 down to 256 numbers, and their mirror.
 
     The paper does not say more than that both are convolutional; sizes are ours.
+
+    Raises:
+        ConfigError: The images are too small.
     """
     channels, *side = shape
+    if min(side) < _LEAST_SIDE:
+        raise ConfigError(
+            f"model.network is cnn and model.continuous above 0, which needs images of at least {_LEAST_SIDE} pixels a "
+            f"side; these have {min(side)}. Choose fc"
+        )
     sides = [side]
     down: list[nn.Module] = []
     before = channels

@@ -112,7 +112,7 @@ class ImageProblem:
 
     def population_scores(self, batch: ImageBatch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
         """Return the scores ``[members, batch, parts]`` of a group of perturbed encoders; None where it convolves."""
-        if not isinstance(self.model.encoder[1], nn.Linear):
+        if self.model.settings.network != "fc":
             return None
         encoder = _Layers(self.model, "encoder", parameters)
         hidden = encoder.linear(batch.images.flatten(1), 1).relu_()
@@ -132,7 +132,7 @@ class ImageProblem:
         A member decodes each distinct latent once: all classes of a categorical one, and every latent of bits.
         """
         pixels = batch.images.flatten(1)
-        if self.structure.name != "categorical" or not isinstance(self.model.decoder[0], nn.Linear):
+        if self.structure.name != "categorical" or self.model.settings.network != "fc":
             return self._member_losses(parameters, latents.to(pixels), pixels)
         decoder = _Layers(self.model, "decoder", parameters)
         hidden = decoder.linear(torch.eye(self.model.codes).to(pixels), 0).relu_()
