@@ -107,7 +107,7 @@ class SelfTrainingAdaptation:
             for number in range(1, self.settings.rounds + 1):
                 trees = silver_trees(teachers, self.target)
                 count = 1 if number == self.settings.rounds else self.settings.students
-                students = [self._student(number, k, trees, out, told) for k in range(1, count + 1)]
+                students = [self._student(number, k, trees, out, progress) for k in range(1, count + 1)]
                 teachers = [student.model for student in students]
                 steps += sum(student.steps for student in students)
                 seconds += sum(student.seconds for student in students)
