@@ -89,7 +89,7 @@ class ParsingProblem:
         the left send messages there: it runs once, and the softmax once for each distinct set of messages.
         """
         context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack(list(latents)))
+        return distinct_reconstruction(self.model.decoder, context, torch.stack([tree.bool() for tree in latents]))
 
     def population_scores(self, batch: Batch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
         """Return ``arc_scores [members, batch, head, dependent]`` of a group, or None for the member loop.
