@@ -20,6 +20,7 @@ from parser_vae.methods.base import BatchT, Problem, Touched
 from parser_vae.methods.perturbation import Perturbation, Perturbed, assign, values_of
 
 Parameters = Mapping[str, Perturbed]
+SCORED_TOGETHER = 16  # with more members that differ in their scores alone, these leave the cache
 
 
 @runtime_checkable
@@ -33,8 +34,8 @@ class PopulationScores(Protocol):
         """
         ...
 
-    def population_bytes(self, batch: Any) -> int:
-        """Return about how much memory one member takes in ``population_scores``."""
+    def population_size(self, batch: Any, memory: int) -> int:
+        """Return how many members to score together: no more than fit ``memory`` bytes, nor than runs fastest."""
         ...
 
 
@@ -233,20 +234,22 @@ def _search(
 def pairs_in_a_group(
     problem: Problem[BatchT], batch: BatchT, scores: Tensor, touched: Sequence[Touched], memory: int
 ) -> int:
-    """Return how many mirrored pairs fit ``memory`` bytes: at least 1, at most 16, for more do not run faster.
+    """Return how many mirrored pairs to evaluate together: at least 1, else no more than fit ``memory`` bytes.
 
     Args:
-        problem: Says what a member takes, if it scores members together.
+        problem: Has a say, if it scores members together.
         batch: The data.
         scores: Shaped and typed like one member's scores.
-        touched: The perturbed parameters.
+        touched: The perturbed parameters; none where the scores are perturbed.
         memory: Bytes.
     """
     values = 4 * scores.numel() + 3 * sum(values_of(item).numel() for item in touched)
-    each = values * scores.element_size()
-    if touched and isinstance(problem, PopulationScores):
-        each += problem.population_bytes(batch)
-    return max(1, min(16, memory // (2 * each)))
+    members = memory // (values * scores.element_size())
+    if not touched:
+        members = min(members, SCORED_TOGETHER)
+    elif isinstance(problem, PopulationScores):
+        members = min(members, problem.population_size(batch, memory))
+    return max(1, members // 2)
 
 
 def vmapped(

@@ -36,7 +36,9 @@ def linear(inputs: Tensor, weight: Weight, bias: Weight | None = None) -> Tensor
         result = _low_rank(inputs, weight)
     if bias is None:
         return result
-    return result + (bias if isinstance(bias, Tensor) else bias.members()[:, None])
+    if isinstance(bias, Tensor):
+        return result.add_(bias)
+    return result.add_(bias.members()[:, None]) if result.dim() == 3 else result + bias.members()[:, None]
 
 
 def _full(inputs: Tensor, centre: Tensor, full: Tensor) -> Tensor:

@@ -13,10 +13,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from parser_vae.methods.products import product
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.encoder import external_vectors
 from parser_vae.parsing.layers import initialise_lstm, uniform_
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
+
+VOCABULARY_PART = 1024
 
 
 class DecoderSettings(BaseModel):
@@ -98,7 +101,7 @@ class Decoder(nn.Module):
         (``aligned``) or ``i`` (``previous``), only from words ``j <= i`` (``j < i``).
         """
         nodes = arcs.shape[-1]
-        shift = 1 if self.settings.alignment == "aligned" else 0
+        shift = self.shift
         padded = nn.functional.pad(arcs, (0, steps + shift - nodes, 0, steps + shift - nodes))
         here = slice(shift, steps + shift)
         # sender j strictly left of the word whose arcs are seen: j < i + shift
@@ -106,13 +109,17 @@ class Decoder(nn.Module):
         dependents = padded[:, here, :steps].tril(shift - 1)
         return heads, dependents
 
+    @property
+    def shift(self) -> int:
+        """Return 1 if step ``i`` sees the arcs of word ``i + 1``, 0 if those of word ``i``."""
+        return 1 if self.settings.alignment == "aligned" else 0
+
     def losses_at(
         self, context: DecoderContext, trees: Tensor, member: Tensor, sentence: Tensor, step: Tensor
     ) -> Tensor:
         """Return ``-log p`` ``[rows]`` at chosen steps of chosen 0/1 trees ``[members, batch, head, dependent]``."""
         nodes = trees.shape[-1]
-        shift = 1 if self.settings.alignment == "aligned" else 0
-        word = step + shift
+        word = step + self.shift
         sender = torch.arange(nodes, device=step.device)
         visible = (sender < word[:, None]) & (word < nodes)[:, None]
         inside = word.clamp(max=nodes - 1)
@@ -124,7 +131,16 @@ class Decoder(nn.Module):
             + torch.bmm(heads[:, None, :senders], context.from_head[sentence, : heads.shape[1]]).squeeze(1)
             + torch.bmm(dependents[:, None, :senders], context.from_dependent[sentence, : heads.shape[1]]).squeeze(1)
         )
-        return nn.functional.cross_entropy(self.output(mixed), context.targets[sentence, step], reduction="none")
+        targets = context.targets[sentence, step]
+        if torch.is_grad_enabled() and (mixed.requires_grad or self.output.weight.requires_grad):
+            return nn.functional.cross_entropy(self.output(mixed), targets, reduction="none")
+        weight, bias = self.output.weight, self.output.bias
+        # a part of the vocabulary at a time, so that its scores stay in the cache
+        parts = [
+            torch.logsumexp(product(mixed, some) + shift, -1)
+            for some, shift in zip(weight.split(VOCABULARY_PART), bias.split(VOCABULARY_PART), strict=True)
+        ]
+        return torch.stack(parts, -1).logsumexp(-1) - (mixed * weight[targets]).sum(-1) - bias[targets]
 
     def reconstruction(self, context: DecoderContext, arcs: Tensor) -> Tensor:
         """Return ``-log p(words | arcs)`` ``[batch]`` in nats per step, differentiable in soft ``arcs``."""

@@ -102,37 +102,66 @@ def _tanh(array: Any, x: Any) -> Any:
     return where_greater(x, zero, size, zero - size)
 
 
+@numba.njit(cache=True, inline="always")
+def _gate(
+    gates: Any, inputs: Any, turns: Any, here: Any, there: Any, thin: Any, turn: Any, rank: Any, step: Any, sign: Any
+) -> Any:
+    """Return 16 units of a gate before its bend: recurrence, inputs, and the recurrence's low-rank noise."""
+    value = load(gates, here) + load(inputs, there)
+    for number in range(rank):
+        value = value + spread(gates, sign * gates[thin + number]) * load(turns, turn + number * step)
+    return value
+
+
 @numba.njit(cache=True, nogil=True, boundscheck=False)
 def lstm_cell(
-    gates: Any, inputs: Any, index: Any, cells: Any, joined: Any, states: Any, rows: Any, place: Any, sizes: Any
+    gates: Any,
+    inputs: Any,
+    index: Any,
+    turns: Any,
+    cells: Any,
+    joined: Any,
+    states: Any,
+    rows: Any,
+    place: Any,
+    sizes: Any,
 ) -> None:
     """Do one step of an LSTM for many sequences of many members; all arrays are flat, units a multiple of 16.
 
     Args:
-        gates: What the recurrence gives ``[members, batch, 4 * units]``: input, forget, cell and output gates.
+        gates: What the recurrence gives ``[members, batch, gates_size]``: input, forget, cell and output gates
+            ``[4 * units]``, then the product with the right factors of each pair's noise ``[pairs, rank]``.
         inputs: What the inputs give, one of a list for each sequence ``[members or 1, list, 4 * units]``.
         index: Which of the list ``[batch]``.
+        turns: Left factors of the noise ``[pairs, rank, 4 * units]``; the odd members subtract it.
         cells: Memory ``[members, batch, units]``, overwritten.
         joined: The next step's input ``[members, batch, joined_size]``, of which the last ``units`` are written.
         states: All states ``[any, state_size]``.
         rows: Which row of ``states`` each sequence writes ``[members, batch]``.
         place: Where in this row its units start.
         sizes: ``(members, batch, units, length of the inputs' list or 0 if all members share it, joined_size,
-            state_size)``.
+            state_size, gates_size, rank)``.
     """
-    members, batch, units, listed, joined_size, state_size = sizes
+    members, batch, units, listed, joined_size, state_size, gates_size, rank = sizes
     lanes = lanes_of(gates)
+    four = 4 * units
     for member in range(members):
+        sign = 1 - 2 * (member % 2)
+        turn = (member // 2) * rank * four
         for sequence in range(batch):
             number = member * batch + sequence
-            here = 4 * units * number
-            there = 4 * units * (member * listed + index[sequence])
+            a = gates_size * number
+            b = four * (member * listed + index[sequence])
+            thin = a + four + (member // 2) * rank
             for unit in range(0, units, lanes):
-                a, b = here + unit, there + unit
-                admit = _sigmoid(gates, load(gates, a) + load(inputs, b))
-                keep = _sigmoid(gates, load(gates, a + units) + load(inputs, b + units))
-                new = _tanh(gates, load(gates, a + 2 * units) + load(inputs, b + 2 * units))
-                show = _sigmoid(gates, load(gates, a + 3 * units) + load(inputs, b + 3 * units))
+                c, d, e = a + unit, b + unit, turn + unit
+                admit = _sigmoid(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                c, d, e = c + units, d + units, e + units
+                keep = _sigmoid(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                c, d, e = c + units, d + units, e + units
+                new = _tanh(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                c, d, e = c + units, d + units, e + units
+                show = _sigmoid(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
                 memory = keep * load(cells, number * units + unit) + admit * new
                 store(cells, number * units + unit, memory)
                 state = show * _tanh(gates, memory)

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
 from parser_vae.methods.perturbation import Perturbed
-from parser_vae.methods.products import Weight, linear
+from parser_vae.methods.products import Weight, linear, product
 from parser_vae.parsing import kernels
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.encoder import Encoder, MlpArcScorer, external_vectors
 from parser_vae.parsing.layers import BidirectionalLSTM
+
+FASTEST = 8  # members; with more, the intermediate results leave the cache
 
 
 class EncoderGroup:
@@ -68,10 +70,7 @@ class EncoderGroup:
     # ------------------------------------------------------------------ words
 
     def _types(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the inputs of distinct words ``[(members,) types, size]`` and which of them is where ``[batch, L]``.
-
-        Without characters, words are distinct if their embeddings or vectors are.
-        """
+        """Return the inputs of distinct words ``[(members,) types, size]`` and which of them is where."""
         embedding = self.encoder.embedding
         spellings = batch.spellings if embedding.settings.character_size else torch.zeros_like(batch.spellings)
         keys = torch.stack([batch.words, batch.vectors, spellings], -1).flatten(0, 1)
@@ -134,8 +133,8 @@ class EncoderGroup:
         mirror = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
         states: Tensor | None = None
         for layer in range(len(lstm.forwards)):
-            units = _padded(lstm.forwards[layer].hidden_size)
-            differ = types.dim() == 3 or (states is not None and len(states) > 1)
+            units = _padded(lstm.hidden)
+            differ = len(states) > 1 if states is not None else types.dim() == 3
             differ = differ or any(self._touches(f"{prefix}{side}.{layer}.") for side in ("forwards", "backwards"))
             fresh = types.new_zeros(self.members if differ else 1, batch * width, 2 * units)
             for direction, (side, order) in enumerate((("forwards", time.expand(batch, -1)), ("backwards", mirror))):
@@ -215,12 +214,23 @@ class EncoderGroup:
         return weight[None] if isinstance(weight, Tensor) else weight.members()
 
 
-def group_bytes(encoder: Encoder, batch: Batch) -> int:
-    """Return about how much memory one member of an ``EncoderGroup`` takes at most."""
+def group_size(encoder: Encoder, batch: Batch, memory: int) -> int:
+    """Return how many members an ``EncoderGroup`` should have: what fits ``memory`` bytes, at most ``FASTEST``."""
     units = _padded(encoder.settings.hidden)
     tokens = batch.words.numel()
     scored = 3 * encoder.settings.arc_size * tokens + 2 * tokens * batch.words.shape[1]
-    return 4 * (tokens * (4 * units + 8 * units) + scored)
+    return max(2, min(FASTEST, memory // (4 * (tokens * 12 * units + scored))))
+
+
+def can_score_together(parameters: Mapping[str, Perturbed]) -> bool:
+    """Return whether an ``EncoderGroup`` is worthwhile: not where full-rank noise reaches the lowest layer.
+
+    There no two members share a product, and the LSTM of torch is faster alone than this one.
+    """
+    lowest = ("encoder.embedding.", "encoder.lstm.forwards.0.", "encoder.lstm.backwards.0.")
+    return not any(
+        one.full is not None and one.centre.dim() > 1 and name.startswith(lowest) for name, one in parameters.items()
+    )
 
 
 def _alike(weight: Weight, members: int) -> Iterator[tuple[slice, Weight]]:
@@ -255,17 +265,26 @@ def _recur(
     sequences = torch.arange(batch)
     offsets = total * torch.arange(members)[:, None]
     flat = None if below is None else below.flatten(0, 1)
-    sizes = (members, batch, units, 0 if len(table) == 1 else table.shape[1], joined_size, size)
+    turns, rank = states.new_zeros(1), 0
+    if not isinstance(weight, Tensor):
+        # the right factors are further outputs of the same product: of all pairs, so that there is one product
+        assert weight.left is not None and weight.right is not None
+        rank = weight.left.shape[-1]
+        turns = weight.left.transpose(1, 2).contiguous().view(-1)
+        weight = torch.cat([weight.centre, weight.right.transpose(1, 2).flatten(0, 1)])
+        weight = pad(weight, (0, 0, 0, -len(weight) % kernels.LANES))
+    listed = 0 if len(table) == 1 else table.shape[1]
+    sizes = (members, batch, units, listed, joined_size, size, len(weight), rank)
     for step in range(width):
         position = order[:, step]
         rows = (offsets + sequences * width + position).flatten()
         if below is not None and flat is not None:
             used = rows[: len(below) * batch]
             joined[:, :, :-units] = flat.index_select(0, used).view(len(below), batch, -1)
-        gates = linear(joined, weight)
+        gates = product(joined.view(members * batch, -1), weight)
         kernels.lstm_cell(
-            gates.view(-1).numpy(), table.view(-1).numpy(), kind[sequences, position].numpy(), cells.numpy(),
-            joined.view(-1).numpy(), states.view(-1).numpy(), rows.numpy(), place, sizes,
+            gates.view(-1).numpy(), table.view(-1).numpy(), kind[sequences, position].numpy(), turns.numpy(),
+            cells.numpy(), joined.view(-1).numpy(), states.view(-1).numpy(), rows.numpy(), place, sizes,
         )  # fmt: skip
 
 
@@ -293,8 +312,7 @@ def _padded(units: int) -> int:
 
 def _split_pad(states: Tensor, lstm: BidirectionalLSTM) -> Tensor:
     """Return states ``[rows, 2 * hidden]`` with each direction's units padded."""
-    hidden = lstm.forwards[0].hidden_size
-    return pad(states.view(len(states), 2, hidden), (0, _padded(hidden) - hidden)).flatten(1)
+    return pad(states.view(len(states), 2, lstm.hidden), (0, _padded(lstm.hidden) - lstm.hidden)).flatten(1)
 
 
 def _pad_units(values: Tensor, dimension: int, parts: int) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor
 from parser_vae.methods.base import Touched
 from parser_vae.methods.perturbation import Perturbed
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.decoder import Decoder, DecoderContext
+from parser_vae.parsing.contexts import distinct_reconstruction
 from parser_vae.parsing.model import ParserModel
-from parser_vae.parsing.population import EncoderGroup, group_bytes
+from parser_vae.parsing.population import EncoderGroup, can_score_together, group_size
 from parser_vae.structures.trees import TreeStructure
 
 Divergence = Literal["none", "exact_gibbs", "gumbel", "paper"]
@@ -83,11 +83,7 @@ class ParsingProblem:
         return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
 
     def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
-        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``.
-
-        The language model's LSTM does not depend on the tree, and its prediction at a step only on which words to
-        the left send messages there: it runs once, and the softmax once for each distinct set of messages.
-        """
+        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``, each left context judged once."""
         context = self.model.decoder.context(batch)
         return distinct_reconstruction(self.model.decoder, context, torch.stack([tree.bool() for tree in latents]))
 
@@ -99,11 +95,13 @@ class ParsingProblem:
         finite = all(bool(torch.isfinite(one.centre).all()) for one in parameters.values())
         if self.model.training or batch.words.device.type != "cpu" or not finite:
             return None
+        if not can_score_together(parameters):
+            return None
         return EncoderGroup(self.model.encoder, parameters).scores(batch)
 
-    def population_bytes(self, batch: Batch) -> int:
-        """Return about how much memory one member takes in ``population_scores``."""
-        return group_bytes(self.model.encoder, batch)
+    def population_size(self, batch: Batch, memory: int) -> int:
+        """Return how many members to score together."""
+        return group_size(self.model.encoder, batch, memory)
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""
@@ -139,34 +137,3 @@ class ParsingProblem:
         twin = copy.copy(self)
         twin.module = twin.model = copy.deepcopy(self.model, shared)
         return twin
-
-
-def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
-    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
-
-    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
-    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
-    """
-    steps = context.own.shape[1]
-    members, sentences = trees.shape[:2]
-    generator = torch.Generator().manual_seed(0)
-    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
-    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
-    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
-    for signature, tree in zip(signatures, trees, strict=True):
-        heads, dependents = decoder.messages(tree.float(), steps)
-        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
-    wanted = context.mask.expand(members, -1, -1)
-    distinct, inverse = signatures[wanted].unique(return_inverse=True)
-    example = torch.empty(len(distinct), dtype=torch.int64)
-    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
-    member, sentence, step = wanted.nonzero()[example].unbind(1)
-    losses = torch.cat(
-        [
-            decoder.losses_at(context, trees, *chunk)
-            for chunk in zip(member.split(2048), sentence.split(2048), step.split(2048), strict=True)
-        ]
-    )
-    table = context.own.new_zeros(members, sentences, steps)
-    table[wanted] = losses[inverse]
-    return table.sum(-1) / context.mask.sum(-1)
