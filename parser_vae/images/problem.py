@@ -340,17 +340,15 @@ def gold_codes(labels: Tensor, attributes: Tensor, latent: str, size: int) -> Te
 
 
 def _distinct(latents: Tensor, one_of: bool) -> tuple[Tensor | None, Tensor]:
-    """Return the different latents ``[distinct, codes]`` of ``[members, batch, codes]``, and which each is.
+    """Return latents ``[distinct, codes]`` among which all of ``[members, batch, codes]`` are, and which each is.
 
     None in place of the latents where there are too many bits to number them.
     """
     codes = latents.shape[-1]
     if one_of:
-        key = latents.argmax(-1)
-        present, which = key.unique(return_inverse=True)
-        return one_hot(present, codes).to(latents), which
+        return torch.eye(codes, dtype=latents.dtype, device=latents.device), latents.argmax(-1)
     if codes > 62:
         return None, latents
-    key = (latents.long() << torch.arange(codes, device=latents.device)).sum(-1)
-    present, which = key.unique(return_inverse=True)
-    return ((present[:, None] >> torch.arange(codes, device=latents.device)) & 1).to(latents), which
+    places = torch.arange(codes, device=latents.device)
+    present, which = (latents.long() << places).sum(-1).unique(return_inverse=True)
+    return ((present[:, None] >> places) & 1).to(latents), which
