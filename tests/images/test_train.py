@@ -139,7 +139,7 @@ def test_purity_and_accuracy_of_a_model_that_reads_the_answer() -> None:
     assert isinstance(problem, ImageProblem)
     gold = torch.nn.functional.one_hot(images.labels, 10).float()
     pixels = (images.pixels.float() / 255).flatten(1)
-    answer = torch.linalg.lstsq(pixels, gold * 9).solution  # 50 images of 64 pixels: an exact fit
+    answer = torch.linalg.pinv(pixels) @ (gold * 9)  # 50 images of 64 pixels: an exact fit
     problem.model.encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10, bias=False))
     problem.model.encoder[1].weight.data = answer.T.contiguous()
     found = measure(problem, images, gold=gold)
@@ -202,7 +202,7 @@ def test_every_method_lowers_the_bound(name: str, latent: str) -> None:
         optimiser.zero_grad()
         method.backward(problem, batch, generator)
         optimiser.step()
-    assert measure(problem.as_measured(), images.train).bound < before - 3
+    assert measure(problem.as_measured(), images.train).bound < before - 1.5
 
 
 def test_bundled_recipes_can_be_read_at_every_scale() -> None:
@@ -307,7 +307,7 @@ def test_means_have_intervals_over_seeds() -> None:
     assert mean.value == 2.0
     assert mean.half_width == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
     assert str(mean_of([164.534])) == "164.53"
-    assert str(mean_of([0.1234, 0.1236])).startswith("0.1235 ± ")
+    assert str(mean_of([0.2, 0.3])) == "0.250 ± 0.635"
 
 
 def test_smallest_value_that_reaches_a_reference(tmp_path: Path) -> None:
