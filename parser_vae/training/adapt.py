@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
+from parser_vae.errors import ConfigError
 from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
+from parser_vae.methods.ranks import is_first, process_count, wait_for_all
 from parser_vae.parser import Parser
 from parser_vae.parsing.batches import shuffled_batches
 from parser_vae.parsing.model import TREE_FAMILIES
@@ -52,11 +54,13 @@ def adapt(
 ) -> AdaptResult:
     """Adapt the model to the target, write the model folder ``out`` and return how it went.
 
-    ``begin`` is called once all input is read and found right, before anything is written.
+    ``begin`` is called once all input is read and found right, before anything is written. Of several processes that
+    share the run, the first writes and reports; all read ``out`` to resume.
 
     Raises:
         InputError: A file is missing or malformed.
         IncompatibleError: The method cannot be used with these trees.
+        LostProcessError: Another process of the run has ended.
         KeyboardInterrupt: The user asked to stop; the run can be resumed.
     """
     before = Parser.load(settings.data.model)
@@ -75,6 +79,10 @@ def adapt(
     threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
     method = build_method(settings.method, settings, **threads)
     method.check(problem)
+    if process_count() > 1 and settings.method != "nes":
+        raise ConfigError(
+            f"--method {settings.method} works in one process; only nes shares its work. Leave torchrun out"
+        )
     sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
     held_out = None if dev is None else HeldOut(model.indexer, dev)
     divergence = None
@@ -113,11 +121,15 @@ def adapt(
         seconds=options.seconds,
         what=f"adapting by {settings.method}",
     )
-    begin()
-    out.mkdir(parents=True, exist_ok=True)
+    wait_for_all()  # all have read the folder
+    if is_first():
+        begin()
+    wait_for_all()
     loop = Loop(plan, out, options.seed, progress, resume)
     outcome = loop.run()
     chosen = outcome.chosen.get("encoder.")
+    if not is_first():
+        return AdaptResult(outcome, chosen, None, None, divergence)
     report = last_report = None
     manifest = model_manifest(model) | {"source": before.manifest.get("source"), "adapted": _record(settings, chosen)}
     after = Parser(model, manifest)
