@@ -7,8 +7,9 @@ The batch is the one of 128 target sentences whose number of tokens is nearest t
 (of all threads), which other work on the machine disturbs less than wall time; what it costs when caches are shared
 shows in the measured limits, which are taken between the variants. A variant runs with ``--members`` members in three
 rounds (noise on scores: with all 400); what it costs without any member is known from a run with two, and N = 400
-follows by a straight line; the best round counts. The published code's loop is written anew from the paper's description (float64, one sentence at a time,
-the language model one word at a time, relations scored for all pairs) and timed on a sample of sentences.
+follows by a straight line; the best round counts. The published code's loop is written anew from its description
+(float64, one sentence at a time, the language model one word at a time, relations scored for all pairs) and timed on a
+sample of sentences.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class ParsingProblem:
     def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
         """Return ``reconstruction`` of many trees per sentence ``[members, batch]``, each left context judged once."""
         context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack(list(latents)))
+        return distinct_reconstruction(self.model.decoder, context, torch.stack([tree.bool() for tree in latents]))
 
     def population_scores(self, batch: Batch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
         """Return ``arc_scores [members, batch, head, dependent]`` of a group, or None for the member loop.

@@ -58,6 +58,9 @@ class AdaptData(Settings):
     source: Path | None = Field(None, description="labelled source sentences to mix in, where the method can")
     dev: Path | None = Field(None, description="labelled sentences to select on; default: the model's own dev file")
     test: Path | None = Field(None, description="labelled target sentences, only reported, never selected on")
+    target_train: Path | None = Field(None, description="labelled target sentences to learn from, where the method can")
+    silver: list[Path] = Field([], description="target sentences with trees by another parser, to learn from")
+    teachers: list[Path] = Field([], description="folders of further parsers trained on the source, to teach as well")
 
 
 class Objective(Settings):
@@ -71,6 +74,36 @@ class Objective(Settings):
     touch: Literal["objective", "all"] = Field(
         "objective", description="all: also perturb the relation scorer and tagger, as the paper's code does"
     )
+
+
+class SelfTrainingSettings(Settings):
+    """Rounds of students that learn from the source and from their teachers' trees of the target."""
+
+    rounds: int = Field(2, ge=1, description="how often new students are taught by the former ones")
+    students: int = Field(1, ge=1, description="students of every round but the last, which has one")
+    epochs: int = Field(4, ge=1, description="passes of a student over source and target")
+    batch_size: int = Field(16, ge=1, description="sentences a step")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights")
+    start: Literal["scratch", "base"] = Field("base", description="a student's first weights: new, or the source's")
+    targets: Literal["trees", "distribution"] = Field(
+        "trees", description="what teachers give: the best tree, or the probabilities of all arcs"
+    )
+    weights: Literal["confidence", "none"] = Field("confidence", description="how much an arc of a silver tree counts")
+    silver_weight: float = Field(1.0, gt=0, description="weight of target sentences against source ones")
+    source_repeats: int = Field(1, ge=1, description="how often the source is read in a pass")
+
+
+class DcstSettings(Settings):
+    """A student that learns tagging tasks from the target's silver trees, arcs from the source alone."""
+
+    epochs: int = Field(12, ge=1, description="passes of the student over source and target")
+    batch_size: int = Field(8, ge=1, description="sentences a step")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights")
+    weight: float = Field(0.5, gt=0, description="weight of each tagging task against arcs and relations")
 
 
 class AdaptTraining(Settings):
@@ -89,10 +122,12 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     "default": {},
     # Berliner et al. (2022), section 5.2 and appendix D: both terms of the bound, sigma 0.1, N = 400, batch 128
     "paper": {"objective": {"divergence": "paper"}, "nes": {"sigma": 0.1}},
-    # what the published code runs: no divergence, every parameter perturbed, batches in corpus order
+    # what the published code runs: no divergence, every parameter perturbed, ten iterations of SparseMAP, batches in
+    # corpus order
     "paper-official": {
         "objective": {"divergence": "none", "touch": "all"},
         "nes": {"sigma": 0.1},
+        "sparsemap": {"max_iter": 10},
         "training": {"order": "corpus"},
     },
 }
@@ -103,8 +138,10 @@ class AdaptSettings(MethodSections):
 
     data: AdaptData
     preset: Preset = Field("default", description="default, paper (as printed) or paper-official (as its code runs)")
-    method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
+    method: str = Field("self-training", description="how to adapt; parser-vae methods lists the ways")
     structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
+    self_training: SelfTrainingSettings = Field(default_factory=lambda: SelfTrainingSettings.model_validate({}))
+    dcst: DcstSettings = Field(default_factory=lambda: DcstSettings.model_validate({}))
     objective: Objective = Field(default_factory=lambda: Objective.model_validate({}))
     training: AdaptTraining = Field(default_factory=lambda: AdaptTraining.model_validate({}))
 
@@ -114,4 +151,6 @@ class AdaptSettings(MethodSections):
         chosen = PRESETS.get(values.get("preset", "default"), {}) if isinstance(values, dict) else {}
         for section, given in chosen.items():
             values[section] = given | values.get(section, {})
+        if isinstance(values, dict) and values.get("preset", "default") != "default":
+            values.setdefault("method", "nes")  # the presets describe one paper, and NES is its method
         return values
