@@ -46,6 +46,11 @@ class Perturbed:
         assert noise is not None
         return len(noise)
 
+    def part(self, pairs: slice) -> Perturbed:
+        """Return the same for some of the pairs."""
+        full, left, right = (None if x is None else x[pairs] for x in (self.full, self.left, self.right))
+        return Perturbed(self.centre, self.rows, full, left, right)
+
     def direction(self) -> Tensor:
         """Return the scaled direction of each pair ``[pairs, *shape]``."""
         if self.full is not None:

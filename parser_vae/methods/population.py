@@ -88,16 +88,21 @@ def score_direction(centre: Tensor, seed: int) -> Tensor:
     return torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
 
 
-@dataclass(frozen=True)
 class ParameterGroup(Group[BatchT]):
-    """Members that differ in their parameters, a seed for each pair."""
+    """Members that differ in their parameters, a seed for each pair.
 
-    perturbation: Perturbation
-    seeds: Sequence[int]
+    Where losses need the parameters again they are kept from ``scores`` to ``losses``.
+    """
+
+    def __init__(self, perturbation: Perturbation, seeds: Sequence[int]) -> None:
+        self.perturbation = perturbation
+        self.seeds = seeds
+        self._kept: Parameters | None = None
 
     def scores(self, problem: Problem[BatchT], batch: BatchT) -> Tensor:
         """Return the scores of all members at once where the problem can, else of one after the other."""
         parameters = self.perturbation.group(self.seeds)
+        self._kept = None if problem.reconstruction_is_shared(batch) else parameters
         if isinstance(problem, PopulationScores):
             scores = problem.population_scores(batch, parameters)
             if scores is not None:
@@ -108,7 +113,7 @@ class ParameterGroup(Group[BatchT]):
         """Return the reconstruction by each member's own parameters where they enter it."""
         if problem.reconstruction_is_shared(batch):
             return shared_losses(problem, batch, latents)
-        parameters = self.perturbation.group(self.seeds)
+        parameters, self._kept = self._kept or self.perturbation.group(self.seeds), None
         if isinstance(problem, PopulationLosses):
             return torch.stack([problem.population_losses(batch, parameters, draw) for draw in latents])
         return self._one_by_one(

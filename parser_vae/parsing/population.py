@@ -21,20 +21,35 @@ from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.encoder import Encoder, MlpArcScorer, external_vectors
 from parser_vae.parsing.layers import BidirectionalLSTM
 
-FASTEST = 8  # members; with more, the intermediate results leave the cache
+FASTEST = 8  # members at a time; with more, the intermediate results leave the cache
+LARGEST = 64  # members that share what none of them perturbs
+
+
+def group_scores(encoder: Encoder, parameters: Mapping[str, Perturbed], batch: Batch) -> Tensor:
+    """Return arc scores ``[members, batch, head, dependent]`` of an encoder in evaluation mode; see the module."""
+    untouched = not any(name.startswith(("encoder.embedding.", "encoder.lstm.")) for name in parameters)
+    fixed = encoder.states(batch)[-1] if untouched else None
+    pairs = next(iter(parameters.values())).pairs
+    parts = [
+        {name: one.part(slice(first, first + FASTEST // 2)) for name, one in parameters.items()}
+        for first in range(0, pairs, FASTEST // 2)
+    ]
+    return torch.cat([EncoderGroup(encoder, part, fixed).scores(batch) for part in parts])
 
 
 class EncoderGroup:
-    """The encoder in each member of a group.
+    """The encoder in each of a few members.
 
     Args:
         encoder: The unperturbed encoder, in evaluation mode.
         parameters: The perturbed parameters, by their names in the whole model.
+        fixed: Its top states ``[batch, L, 2 * hidden]`` where no perturbed parameter enters them, else None.
     """
 
-    def __init__(self, encoder: Encoder, parameters: Mapping[str, Perturbed]) -> None:
+    def __init__(self, encoder: Encoder, parameters: Mapping[str, Perturbed], fixed: Tensor | None) -> None:
         self.encoder = encoder
         self.parameters = parameters
+        self.fixed = fixed
         self.members = 2 * next(iter(parameters.values())).pairs
 
     def scores(self, batch: Batch) -> Tensor:
@@ -42,18 +57,15 @@ class EncoderGroup:
         nodes = batch.words.shape[1]
         dtype = self.encoder.embedding.words.weight.dtype
         scores = torch.zeros(self.members, len(batch), nodes, nodes, dtype=dtype)
-        touched = self._touches("embedding.") or self._touches("lstm.")
-        if touched:
+        if self.fixed is None:
             types, index = self._types(batch)
-        else:
-            fixed = self.encoder.states(batch)[-1]
         for chosen in _buckets(batch.lengths):
             width = int(batch.lengths[chosen].max()) + 1
-            if touched:
+            if self.fixed is None:
                 lengths = batch.lengths[chosen] + 1
                 states = self._lstm("lstm.", self.encoder.lstm, types, index[chosen, :width], lengths)
             else:
-                states = _split_pad(fixed[chosen, :width].flatten(0, 1), self.encoder.lstm)
+                states = _split_pad(self.fixed[chosen, :width].flatten(0, 1), self.encoder.lstm)
             found = self._arcs(states, len(chosen), width)
             distance = self.encoder.distance
             if distance is not None:
@@ -215,11 +227,12 @@ class EncoderGroup:
 
 
 def group_size(encoder: Encoder, batch: Batch, memory: int) -> int:
-    """Return how many members an ``EncoderGroup`` should have: what fits ``memory`` bytes, at most ``FASTEST``."""
+    """Return how many members ``group_scores`` should have together, if it may take ``memory`` bytes."""
     units = _padded(encoder.settings.hidden)
     tokens = batch.words.numel()
     scored = 3 * encoder.settings.arc_size * tokens + 2 * tokens * batch.words.shape[1]
-    return max(2, min(FASTEST, memory // (4 * (tokens * 12 * units + scored))))
+    fitting = memory // (4 * (tokens * 12 * units + scored))
+    return max(2, fitting if fitting < FASTEST else LARGEST)
 
 
 def can_score_together(parameters: Mapping[str, Perturbed]) -> bool:

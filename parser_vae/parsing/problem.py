@@ -15,7 +15,7 @@ from parser_vae.methods.perturbation import Perturbed
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.contexts import distinct_reconstruction
 from parser_vae.parsing.model import ParserModel
-from parser_vae.parsing.population import EncoderGroup, can_score_together, group_size
+from parser_vae.parsing.population import can_score_together, group_scores, group_size
 from parser_vae.structures.trees import TreeStructure
 
 Divergence = Literal["none", "exact_gibbs", "gumbel", "paper"]
@@ -97,7 +97,7 @@ class ParsingProblem:
             return None
         if not can_score_together(parameters):
             return None
-        return EncoderGroup(self.model.encoder, parameters).scores(batch)
+        return group_scores(self.model.encoder, parameters, batch)
 
     def population_size(self, batch: Batch, memory: int) -> int:
         """Return how many members to score together."""
