@@ -2,11 +2,19 @@
 
 from parser_vae.methods.arm import Arm
 from parser_vae.methods.base import Estimate, Method, Problem, Touched
+from parser_vae.methods.direct import Direct
+from parser_vae.methods.dpp import DifferentiablePerturbAndParse
+from parser_vae.methods.entropy import Entropy
+from parser_vae.methods.enumeration import Enumeration
+from parser_vae.methods.implicit_mle import ImplicitMLE
 from parser_vae.methods.importance import Importance
 from parser_vae.methods.nes import NaturalEvolution
+from parser_vae.methods.perturbed_optimiser import PerturbedOptimiser
 from parser_vae.methods.rebar import Rebar
 from parser_vae.methods.relax import Relax
+from parser_vae.methods.relaxed import Relaxed
 from parser_vae.methods.score_function import ScoreFunction
+from parser_vae.methods.sparsemap import SparseMAP
 
 METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
     method.name: method
@@ -17,6 +25,14 @@ METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
         Rebar,
         Relax,
         Arm,
+        Enumeration,
+        DifferentiablePerturbAndParse,
+        SparseMAP,
+        Relaxed,
+        PerturbedOptimiser,
+        ImplicitMLE,
+        Direct,
+        Entropy,
     )
 }
 """Every method by its ``--method`` name; the test matrix runs over it."""
@@ -24,13 +40,21 @@ METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
 __all__ = [
     "METHODS",
     "Arm",
+    "DifferentiablePerturbAndParse",
+    "Direct",
+    "Entropy",
+    "Enumeration",
     "Estimate",
+    "ImplicitMLE",
     "Importance",
     "Method",
     "NaturalEvolution",
+    "PerturbedOptimiser",
     "Problem",
     "Rebar",
     "Relax",
+    "Relaxed",
     "ScoreFunction",
+    "SparseMAP",
     "Touched",
 ]
