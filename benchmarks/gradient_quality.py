@@ -1,6 +1,6 @@
 """Bias and variance of every method's gradient on real sentences, and a plot.
 
-    PARSER_VAE_DATA=DIR python benchmarks/gradient_quality.py measure --model DIR [--draws 40] [--seed 1]
+    PARSER_VAE_DATA=DIR python benchmarks/gradient_quality.py measure --model DIR [--seconds 1.2] [--seed 1]
     python benchmarks/gradient_quality.py table
 
 The gradient is that of the mean objective over a fixed batch of sentences with respect to their arc scores, which are
@@ -64,9 +64,9 @@ METHODS: dict[str, tuple[Expectation, Method[Batch]]] = {
     "importance, mixture": ("gibbs", Importance(samples=4, proposal="mixture")),
     "perturbation score, no baseline": ("perturbation", ScoreFunction("perturbation", 4, "none")),
     "perturbation score, leave one out": ("perturbation", ScoreFunction("perturbation", 4)),
-    "nes, sigma 0.1, N 100": ("perturbation", NaturalEvolution(100, 0.1, "raw")),
-    "nes, sigma 0.3, N 100": ("perturbation", NaturalEvolution(100, 0.3, "raw")),
-    "nes, sigma 1, N 100": ("perturbation", NaturalEvolution(100, 1.0, "raw")),
+    "nes, sigma 0.1, N 50": ("perturbation", NaturalEvolution(50, 0.1, "raw")),
+    "nes, sigma 0.3, N 50": ("perturbation", NaturalEvolution(50, 0.3, "raw")),
+    "nes, sigma 1, N 50": ("perturbation", NaturalEvolution(50, 1.0, "raw")),
     "perturbed optimiser, 8 samples": ("perturbation", PerturbedOptimiser(samples=8)),
     "direct, epsilon 10": ("perturbation", Direct(epsilon=10.0)),
     "direct, epsilon 1": ("perturbation", Direct(epsilon=1.0)),
@@ -172,13 +172,16 @@ def quality(
     method: Method[Batch],
     references: dict[Expectation, Reference],
     own: Expectation,
-    draws: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Return bias, variance, cosines and cost of a method's gradient."""
     problem.draw(method, batch, 0)  # compiles
     start = time.process_time()
-    found = [problem.draw(method, batch, seed) for seed in range(1, draws + 1)]
-    seconds = (time.process_time() - start) / draws
+    found: list[tuple[Tensor, int]] = []
+    while len(found) < 10 or time.process_time() - start < seconds:
+        found.append(problem.draw(method, batch, 1 + len(found)))
+    draws = len(found)
+    spent = (time.process_time() - start) / draws
     gradients = torch.stack([gradient for gradient, _ in found])
     mean, variance = gradients.mean(0), float(gradients.var(0).sum())
     reference = references[own]
@@ -198,7 +201,8 @@ def quality(
         },
         "cosine_of_one_draw": float(cosines.nan_to_num(0.0).mean()),
         "evaluations": found[0][1],
-        "cpu_seconds": seconds,
+        "draws": draws,
+        "cpu_seconds": spent,
     }
 
 
@@ -223,7 +227,7 @@ def measure(arguments: argparse.Namespace) -> None:
         between = torch.nn.functional.cosine_similarity(gibbs.gradient, perturbation.gradient, dim=0)
         rows = {}
         for label, (own, method) in METHODS.items():
-            rows[label] = quality(problem, batch, method, references, own, arguments.draws)
+            rows[label] = quality(problem, batch, method, references, own, arguments.seconds)
             print(f"{time.process_time():.0f} s: {objective}, {label}", rows[label], file=sys.stderr, flush=True)
         tables[objective] = {
             "norms": {kind: float(one.gradient.norm()) for kind, one in references.items()},
@@ -252,15 +256,15 @@ def table() -> str:
             f"relative errors: gibbs {found['relative_errors']['gibbs']:.3f}, perturbation "
             f"{found['relative_errors']['perturbation']:.3f})",
             "",
-            "| method | compared with | bias | variance | cosine of the mean | of one draw | evaluations | CPU ms |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| method | compared with | bias | variance | cosine of the mean | of one draw | evaluations | CPU ms | draws |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for label, row in found["methods"].items():
             seen = f"{row['bias']:.2f}" if row["bias"] > row["resolution"] else f"< {row['resolution']:.2f}"
             lines.append(
                 f"| {label} | {row['expectation']} | {seen} | {row['variance']:.3g} | "
                 f"{row['cosine_of_mean'][row['expectation']]:.2f} | {row['cosine_of_one_draw']:.2f} | "
-                f"{row['evaluations']} | {1000 * row['cpu_seconds']:.0f} |"
+                f"{row['evaluations']} | {1000 * row['cpu_seconds']:.0f} | {row['draws']} |"
             )
         lines.append("")
     return "\n".join(lines)
@@ -307,10 +311,10 @@ def main() -> None:
     parser.add_argument("action", choices=["measure", "table"])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--treebank", default="gl_ctg")
-    parser.add_argument("--sentences", type=int, default=5)
-    parser.add_argument("--longest", type=int, default=10)
-    parser.add_argument("--draws", type=int, default=40)
-    parser.add_argument("--long-run", type=int, default=4000)
+    parser.add_argument("--sentences", type=int, default=10)
+    parser.add_argument("--longest", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1.2, help="CPU seconds of draws of each method")
+    parser.add_argument("--long-run", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.action == "table":
