@@ -7,10 +7,10 @@ The gradient is that of the mean objective over a fixed batch of sentences with 
 the parameters here: what an encoder receives. Trees are projective with any number of roots, there is no divergence and
 the decoder is frozen. Two reconstructions: the model's language model, and a random loss for each arc, added up.
 
-Two expectations exist, and a method is compared with that which it estimates: over trees from ``exp(score) / Z``
-(``gibbs``), and over best trees under Gumbel noise (``perturbation``). References: for the sum of arc losses under
-``gibbs`` the exact gradient, by marginals; else the mean of ``--long-run`` score-function draws a sentence (ten times as many for arc losses)
-with a leave-one-out baseline, whose own error is subtracted from squared biases and reported.
+Two expectations exist, and a method is compared with the one that it estimates: over trees from ``exp(score) / Z``
+(``gibbs``), and over best trees under Gumbel noise (``perturbation``). References: for arc losses under ``gibbs`` the
+exact gradient, by marginals; else the mean of ``--long-run`` score-function draws a sentence (ten times as many for arc
+losses), with a leave-one-out baseline, whose error is subtracted from squared biases and reported.
 """
 
 from __future__ import annotations
@@ -304,7 +304,6 @@ def plot() -> None:
     figure.text(0.775, 0.5, numbered, fontsize=9, va="center")
     figure.subplots_adjust(left=0.07, right=0.76, wspace=0.06)
     figure.savefig(PLOT, metadata={"Date": None})
-    figure.savefig("/tmp/gradient-quality.png", dpi=80)
 
 
 def main() -> None:
