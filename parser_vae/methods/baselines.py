@@ -33,7 +33,7 @@ class RunningMean(nn.Module):
 
     def value(self) -> Tensor:
         """Return the mean ``[]`` so far; the few first losses weigh more, so that it does not start from 0."""
-        return self.mean / (1 - DECAY ** self.updates.clamp_min(1))
+        return self.mean / (1 - DECAY ** max(1, int(self.updates)))
 
     def update(self, losses: Tensor) -> None:
         """Take the losses of an update into the mean."""
@@ -92,7 +92,7 @@ def signal(
     problem: Problem[BatchT],
     batch: BatchT,
     losses: Tensor,
-    estimates: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the losses less their baseline ``[samples, batch]``, and teach the baseline what it remembers.
 
@@ -103,20 +103,22 @@ def signal(
         problem: Describes the items for the learned baselines.
         batch: The batch.
         losses: ``[samples, batch]``, without graph.
-        estimates: Numbers ``[samples, batch]`` whose mean is the expected loss, where that of the losses is not.
+        weights: What each sample counts in means ``[samples, batch]``; None: all the same.
     """
-    expected = losses if estimates is None else estimates
-    samples, items = losses.shape
+    items = losses.shape[1]
     if kind == "none":
         return losses
+    counts = torch.ones_like(losses) if weights is None else weights
+    least = torch.finfo(losses.dtype).tiny
+    total, count = (counts * losses).sum(0), counts.sum(0)
     if kind == "leave_one_out":
-        return losses - (expected.sum(0) - expected) / (samples - 1)
+        return losses - (total - counts * losses) / (count - counts).clamp_min(least)
+    means = total / count.clamp_min(least)
     if kind == "batch":
-        means = expected.mean(0)
         return losses - (means.sum() - means) / max(1, items - 1)
     if isinstance(state, RunningMean):
         value = state.value().to(losses)
-        state.update(expected)
+        state.update(means)
         return losses - value
     assert isinstance(state, LearnedBaseline)
-    return state.signal(losses, expected, problem.features(batch))
+    return state.signal(losses, losses if weights is None else means.expand_as(losses), problem.features(batch))

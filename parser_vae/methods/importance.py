@@ -85,7 +85,7 @@ class Importance(Method[BatchT]):
         if self.weights == "self_normalised":
             signals = fixed - (shares * fixed).sum(0)
         else:
-            signals = signal(self.baseline, self.state, problem, batch, fixed, held * fixed)
+            signals = signal(self.baseline, self.state, problem, batch, fixed, held)
         surrogate = (shares * signals * log_prob).sum(0)
         objective = backpropagate(problem, batch, scores, (shares * losses).sum(0), weight, surrogate)
         effective = self.samples * float(held.mean().square() / held.square().mean())
