@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from parser_vae.errors import ConfigError
 from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.parser import Parser
 from parser_vae.parsing.batches import shuffled_batches
-from parser_vae.parsing.model import TREE_FAMILIES
+from parser_vae.parsing.model import TREE_FAMILIES, supervised_losses
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card, kept, score_lines
@@ -69,9 +70,20 @@ def adapt(
     for parameter in model.decoder.parameters():
         parameter.requires_grad = not settings.objective.freeze_decoder
     structure = TREE_FAMILIES[settings.structure or model.family](single_root=settings.objective.single_root)
+    objective = settings.objective
     problem = ParsingProblem(
-        model, structure, settings.objective.divergence, perturb_all=settings.objective.touch == "all"
+        model,
+        structure,
+        objective.divergence,
+        perturb_all=objective.touch == "all",
+        divergence_weight=objective.divergence_weight,
     )
+    labelled = [encode(model.indexer, sentence) for sentence in source or ()] if objective.supervised_weight else []
+    if objective.supervised_weight and not labelled:
+        raise ConfigError(
+            f"objective.supervised_weight is {objective.supervised_weight:g}, but there are no source sentences to "
+            f"learn from: the file that {settings.data.model} was trained on is gone; give it with --source"
+        )
     threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
     method = build_method(settings.method, settings, **threads)
     method.check(problem)
@@ -94,7 +106,15 @@ def adapt(
         model.eval()  # the objective is without dropout
         estimate = method.backward(problem, model.indexer.batch([sentences[i] for i in indices]), generator)
         loop.progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
-        return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
+        values = {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
+        if labelled:
+            model.train()  # the supervised loss is with dropout
+            chosen = torch.randperm(len(labelled), generator=generator)[: len(indices)].tolist()
+            losses = supervised_losses(model, model.indexer.batch([labelled[i] for i in chosen]))
+            loss = torch.stack(list(losses.values())).sum()
+            (objective.supervised_weight * loss).backward()
+            values["supervised"] = float(loss.detach())
+        return values
 
     learnt = [p for p in model.parameters() if p.requires_grad]
     if method.state is not None:

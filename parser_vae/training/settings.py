@@ -64,7 +64,13 @@ class Objective(Settings):
     """What an unsupervised method optimises on the target."""
 
     divergence: Divergence = Field(
-        "none", description="pull of the tree distribution: none, exact_gibbs, gumbel, paper"
+        "none",
+        description="pull of the tree distribution: none, exact_gibbs, gumbel, paper, "
+        "or anchor, towards the parser before adaptation",
+    )
+    divergence_weight: float = Field(1.0, ge=0, description="what the divergence is multiplied by")
+    supervised_weight: float = Field(
+        0.0, ge=0, description="weight of the supervised loss on as many source sentences, added to every update"
     )
     freeze_decoder: bool = Field(True, description="keep the language model as pretrained")
     single_root: bool = Field(False, description="whether latent trees have one root; predicted trees always do")
