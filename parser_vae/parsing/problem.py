@@ -13,7 +13,6 @@ from torch import Tensor
 from parser_vae.methods.base import Touched
 from parser_vae.parsing.anchor import Anchor
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.decoder import Decoder, DecoderContext
 from parser_vae.parsing.model import ParserModel
 from parser_vae.structures.trees import TreeStructure
 
@@ -82,18 +81,19 @@ class ParsingProblem:
         decoder = self.model.decoder
         return decoder.reconstruction(decoder.context(batch), latent)
 
+    @property
+    def reconstruction_is_additive(self) -> bool:
+        """Return whether the loss of a tree is the sum of losses of its arcs."""
+        return self.model.decoder.is_additive
+
     def reconstruction_is_shared(self, batch: Batch) -> bool:
         """Return whether the decoder is frozen."""
         return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
 
     def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
-        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``.
-
-        The language model's LSTM does not depend on the tree, and its prediction at a step only on which words to
-        the left send messages there: it runs once, and the softmax once for each distinct set of messages.
-        """
-        context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack(list(latents)))
+        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``; what they share is done once."""
+        decoder = self.model.decoder
+        return decoder.population_reconstruction(decoder.context(batch), torch.stack(list(latents)))
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""
@@ -131,34 +131,3 @@ class ParsingProblem:
         twin = copy.copy(self)
         twin.module = twin.model = copy.deepcopy(self.model, shared)
         return twin
-
-
-def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
-    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
-
-    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
-    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
-    """
-    steps = context.own.shape[1]
-    members, sentences = trees.shape[:2]
-    generator = torch.Generator().manual_seed(0)
-    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
-    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
-    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
-    for signature, tree in zip(signatures, trees, strict=True):
-        heads, dependents = decoder.messages(tree.float(), steps)
-        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
-    wanted = context.mask.expand(members, -1, -1)
-    distinct, inverse = signatures[wanted].unique(return_inverse=True)
-    example = torch.empty(len(distinct), dtype=torch.int64)
-    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
-    member, sentence, step = wanted.nonzero()[example].unbind(1)
-    losses = torch.cat(
-        [
-            decoder.losses_at(context, trees, *chunk)
-            for chunk in zip(member.split(2048), sentence.split(2048), step.split(2048), strict=True)
-        ]
-    )
-    table = context.own.new_zeros(members, sentences, steps)
-    table[wanted] = losses[inverse]
-    return table.sum(-1) / context.mask.sum(-1)

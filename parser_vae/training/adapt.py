@@ -70,7 +70,12 @@ def adapt(
     for parameter in model.decoder.parameters():
         parameter.requires_grad = not settings.objective.freeze_decoder
     structure = TREE_FAMILIES[settings.structure or model.family](single_root=settings.objective.single_root)
-    objective = settings.objective
+    objective, kind = settings.objective, model.decoder.settings.kind
+    if objective.decoder not in (None, kind):
+        raise ConfigError(
+            f"objective.decoder is {objective.decoder}, but {settings.data.model} was pretrained with the decoder "
+            f"{kind}; pretrain a model with --set decoder.kind={objective.decoder}"
+        )
     problem = ParsingProblem(
         model,
         structure,

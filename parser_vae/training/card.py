@@ -27,8 +27,8 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
     lines = [
         "# Dependency parser, trained on labelled source sentences",
         "",
-        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; language model alignment: "
-        f"{settings.decoder.alignment}",
+        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; decoder: "
+        + ("words from their heads" if settings.decoder.kind == "arcs" else f"lm, {settings.decoder.alignment}"),
         f"- Trained on: `{data.train}`, {result.outcome.steps} steps in {len(result.outcome.history)} epochs, "
         f"seed {settings.training.seed}",
         f"- Selected on: `{dev}`",

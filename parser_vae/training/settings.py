@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from parser_vae.parsing.decoder import DecoderSettings
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import TreeFamily
 from parser_vae.parsing.problem import Divergence
+from parser_vae.parsing.tree_decoder import DecoderKind, DecoderSettings
 from parser_vae.training.config import Settings
 from parser_vae.training.method_settings import MethodSections
 
@@ -36,7 +36,7 @@ class PretrainTraining(Settings):
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights; 0 switches it off")
-    decoder_epochs: int = Field(10, ge=0, description="passes in which the language model is trained as well")
+    decoder_epochs: int = Field(10, ge=0, description="passes in which the decoder is trained as well")
     seed: int = Field(1, ge=0, description="seed of everything random")
 
 
@@ -72,7 +72,10 @@ class Objective(Settings):
     supervised_weight: float = Field(
         0.0, ge=0, description="weight of the supervised loss on as many source sentences, added to every update"
     )
-    freeze_decoder: bool = Field(True, description="keep the language model as pretrained")
+    decoder: DecoderKind | None = Field(
+        None, description="the kind of decoder that the model must have, lm or arcs; default: whichever it has"
+    )
+    freeze_decoder: bool = Field(True, description="keep the decoder as pretrained")
     single_root: bool = Field(False, description="whether latent trees have one root; predicted trees always do")
     touch: Literal["objective", "all"] = Field(
         "objective", description="all: also perturb the relation scorer and tagger, as the paper's code does"

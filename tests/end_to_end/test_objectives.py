@@ -73,3 +73,25 @@ def test_without_source_sentences_there_is_no_supervised_term(
         f"{tmp_path}/m was trained on is gone; give it with --source\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_words_from_their_heads_and_the_exact_gradient(files: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "target"
+    assert cli.run([*pretrain_arguments(files, source), "--set=decoder.kind=arcs"]) == 0
+    assert "decoder: words from their heads" in (source / "MODEL_CARD.md").read_text()
+    more = ["--method", "marginals", "--set=objective.decoder=arcs", "--set=objective.single_root=true"]
+    assert cli.run([*adapt_arguments(files, source, out), *ANCHORED, *more, "--epochs", "5"]) == 0
+    objectives = [entry["objective"] for entry in epochs(out)[1:]]
+    assert objectives[-1] < objectives[0]
+
+
+def test_a_decoder_that_the_model_lacks_is_one_error_that_says_what_to_do(
+    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = [*adapt_arguments(files, source_model, tmp_path / "out"), "--set=objective.decoder=arcs"]
+    assert cli.run(wanted) == 1
+    assert capsys.readouterr().err == (
+        f"error: objective.decoder is arcs, but {source_model} was pretrained with the decoder lm; pretrain a model "
+        "with --set decoder.kind=arcs\n"
+    )
+    assert not (tmp_path / "out").exists()
