@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from parser_vae.errors import ConfigError
+from parser_vae.errors import ConfigError, InputError
 from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.parser import Parser
@@ -16,12 +16,13 @@ from parser_vae.parsing.batches import shuffled_batches
 from parser_vae.parsing.model import TREE_FAMILIES, supervised_losses
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
-from parser_vae.training.card import adapt_card, kept, score_lines
+from parser_vae.training.card import adapt_card, choice_lines, kept, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
-from parser_vae.training.heldout import HeldOut, encode
+from parser_vae.training.heldout import HeldOut, encode, hold_out
 from parser_vae.training.loop import Loop, Outcome, Plan, Selection
 from parser_vae.training.method_settings import build_method
+from parser_vae.training.model_choice import Choice, TargetWatch, choices, likely_to_hurt
 from parser_vae.training.pretrain import source_sentences
 from parser_vae.training.progress import Progress
 from parser_vae.training.settings import AdaptSettings
@@ -39,6 +40,8 @@ class AdaptResult:
         report: Adapted against source-only on the labelled test sentences; None without ``--test``.
         last_report: The same for the weights of the last epoch, where another one was kept.
         divergence: How different source and target text are; None where the source's sentences are not at hand.
+        choices: Which epoch each criterion that needs no target trees would have kept.
+        warning: Why the kept weights are likely worse than those before adapting; None where nothing says so.
     """
 
     outcome: Outcome
@@ -46,6 +49,8 @@ class AdaptResult:
     report: Report | None
     last_report: Report | None
     divergence: DomainDivergence | None
+    choices: tuple[Choice, ...] = ()
+    warning: str | None = None
 
 
 def adapt(
@@ -92,7 +97,11 @@ def adapt(
     threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
     method = build_method(settings.method, settings, **threads)
     method.check(problem)
-    sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
+    learnt_from, watched = hold_out(target, options.held_out)
+    sentences = [encode(model.indexer, sentence, labelled=False) for sentence in learnt_from]
+    if not sentences:
+        raise InputError(f"training.held_out is {options.held_out:g}, which leaves no target sentences to learn from")
+    watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
     held_out = None if dev is None else HeldOut(model.indexer, dev)
     divergence = None
     if source is not None and min(len(source), len(target)) >= FOLDS:
@@ -130,7 +139,7 @@ def adapt(
         epochs=options.epochs,
         batches=batches,
         step=step,
-        evaluate=dict if held_out is None else lambda: held_out.values(model),
+        evaluate=lambda: ({} if held_out is None else held_out.values(model)) | watch.values(model),
         selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
         clip=options.clip,
         method_state=method.state,
@@ -154,9 +163,11 @@ def adapt(
             last_report = evaluate(test, after.parse(test), baseline)
             loop.load_selected()
         manifest["report"] = report.to_dict()
-    result = AdaptResult(outcome, chosen, report, last_report, divergence)
+    accuracy = None if divergence is None else divergence.accuracy
+    warning = likely_to_hurt(outcome.history, chosen, accuracy)
+    result = AdaptResult(outcome, chosen, report, last_report, divergence, choices(outcome.history), warning)
     write_model(out, model_tensors(model), manifest, dump_settings(settings), adapt_card(settings, result))
-    for line in (f"the parser's weights are {kept(result)}", *score_lines(result)):
+    for line in (f"the parser's weights are {kept(result)}", *choice_lines(result), *score_lines(result)):
         progress.event("note", text=line)
     return result
 

@@ -90,6 +90,9 @@ class AdaptTraining(Settings):
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step size")
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     order: Literal["shuffled", "corpus"] = Field("shuffled", description="order of the batches")
+    held_out: float = Field(
+        0.05, ge=0, lt=1, description="share of the target sentences that is watched, and not learnt from"
+    )
     seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
     seed: int = Field(1, ge=0, description="seed of everything random")
 
