@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from parser_vae.parser import Parser
-from parser_vae.parsing.batches import shuffled_batches
-from parser_vae.parsing.model import supervised_losses
 from parser_vae.parsing.storage import model_manifest, model_tensors
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.heldout import HeldOut, encode
-from parser_vae.training.loop import Loop, Outcome, Plan, Selection
-from parser_vae.training.pretrain import FINAL_RATE, source_sentences
+from parser_vae.training.loop import Loop, Outcome, Selection
+from parser_vae.training.pretrain import source_sentences
 from parser_vae.training.progress import Progress
 from parser_vae.training.settings import PretrainSettings
+from parser_vae.training.supervised import FINAL_RATE, Schedule, supervised_plan
 
 MOST_EPOCHS = 100_000  # time ends the run, not this
 _CARD = "# Dependency parser, trained further on its source\n\nA control for adaptations of equal compute.\n"
@@ -47,25 +45,20 @@ def continue_on_source(
     held_out = HeldOut(parser.indexer, dev)
     sentences = [encode(parser.indexer, sentence) for sentence in train]
 
-    def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
-        losses = supervised_losses(parser, parser.indexer.batch([sentences[index] for index in indices]))
-        torch.stack(list(losses.values())).sum().backward()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    plan = Plan(
-        model=parser,
-        optimiser=torch.optim.Adam([p for p in parser.parameters() if p.requires_grad], lr=options.learning_rate),
-        epochs=MOST_EPOCHS,
-        batches=lambda generator: shuffled_batches([s.length for s in sentences], options.batch_size, generator),
-        step=step,
+    plan = supervised_plan(
+        parser,
+        [s.length for s in sentences],
+        lambda indices: parser.indexer.batch([sentences[index] for index in indices]),
+        Schedule(MOST_EPOCHS, options.batch_size, options.learning_rate, options.clip, options.average),
         evaluate=lambda: held_out.values(parser),
         selections=(Selection("encoder.", "dev_uas", True),),
+        what="more training on the source",
+    )
+    plan = replace(
+        plan,
         schedule=lambda done: max(FINAL_RATE, 1 - share()),
-        clip=options.clip,
-        average=options.average,
         evaluate_first=True,
         out_of_time=lambda: share() >= 1,
-        what="more training on the source",
     )
     outcome = Loop(plan, out, options.seed, progress, resume).run()
     manifest = model_manifest(parser) | {"source": before.manifest.get("source"), "continued": str(model)}

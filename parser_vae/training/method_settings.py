@@ -27,11 +27,6 @@ class MethodSections(Settings):
     nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
 
 
-def known_methods() -> tuple[str, ...]:
-    """Return every name that ``method`` takes."""
-    return tuple(METHODS)
-
-
 def build_method(name: str, sections: MethodSections, **more: Any) -> Method[Any]:
     """Return the method of that name with its section's settings, and ``more`` that is not the user's to choose.
 

@@ -96,13 +96,14 @@ def run_sweep(settings: SweepSettings, out: Path, *, progress: Progress, threads
 
 def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress, threads: int) -> None:
     """Run one cell to its end, or continue it, and write its predictions and ``cell.json``."""
-    model = source_model(settings, out, cell.pair, cell.seed, progress, threads)
+    seeds = [cell.seed, *(seed for seed in cell.row.teachers if seed != cell.seed)]
+    model, *teachers = [source_model(settings, out, cell.pair, seed, progress, threads) for seed in seeds]
     given = _recorded_settings(settings, cell, model)
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_text_atomically(cell.folder / SETTINGS, _json(given))
     meter = Meter(cell.folder / CPU, progress)
     try:
-        adapted = _adapted(settings, out, cell, model, meter)
+        adapted = _adapted(settings, cell, model, teachers, meter)
     finally:
         meter.save()
     cpu_seconds = 0.0 if cell.row.method == SOURCE else meter.seconds
@@ -138,7 +139,7 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
     progress.event("cell", uas=round(float(ratios.percent()[0]), 2), cpu_seconds=result["cpu_seconds"])
 
 
-def _adapted(settings: SweepSettings, out: Path, cell: Cell, model: Path, meter: Meter) -> Adapted:
+def _adapted(settings: SweepSettings, cell: Cell, model: Path, teachers: list[Path], meter: Meter) -> Adapted:
     """Return the parser of a cell; the run's folder keeps its state until the cell is scored."""
     run = cell.folder / RUN
     if cell.row.method == SOURCE:
@@ -154,8 +155,8 @@ def _adapted(settings: SweepSettings, out: Path, cell: Cell, model: Path, meter:
             progress=meter,
         )
         return Adapted(Parser.load(run), outcome, outcome.chosen.get("encoder."))
-    result = adapt(adaptation(cell, model), run, resume=True, progress=meter)
-    return Adapted(Parser.load(run), result.outcome, result.chosen_epoch)
+    result = adapt(adaptation(cell, model, teachers), run, resume=True, progress=meter)
+    return Adapted(Parser.load(run), result.course.outcome, result.course.chosen)
 
 
 def source_model(

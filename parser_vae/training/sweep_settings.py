@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from parser_vae.errors import ConfigError, InputError
+from parser_vae.methods import METHODS
+from parser_vae.training.adapt import RECIPES
 from parser_vae.training.config import Settings, nearest_key, settings_from
-from parser_vae.training.method_settings import known_methods
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 SOURCE, CONTROL = "source", "control"  # what is no method: no adaptation; more training on the source
@@ -59,6 +60,7 @@ class MethodRow(Settings):
     name: str = Field(description="as tables and folders call it")
     method: str = Field(description="a method of adapt; source: no adaptation; control: more training on the source")
     like: str | None = Field(None, description="for control: the row whose CPU seconds it gets, pair by pair")
+    teachers: list[int] = Field(default_factory=list, description="seeds of further source models that teach as well")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of adapt, by dotted key")
     published: dict[str, float] = Field(default_factory=dict, description="UAS without punctuation elsewhere, by pair")
 
@@ -153,8 +155,8 @@ def pairs_of(settings: SweepSettings) -> list[PairSettings]:
     return located
 
 
-def adaptation(cell: Cell, model: Path) -> AdaptSettings:
-    """Return the settings of an adapting cell that starts from ``model``.
+def adaptation(cell: Cell, model: Path, teachers: Sequence[Path] = ()) -> AdaptSettings:
+    """Return the settings of an adapting cell that starts from ``model``, further ``teachers`` beside it.
 
     Raises:
         ConfigError: The row's settings are wrong, or its method unknown.
@@ -165,6 +167,7 @@ def adaptation(cell: Cell, model: Path) -> AdaptSettings:
         "data.target": [cell.pair.target_unlabeled],
         "data.source": cell.pair.source_train,
         "data.dev": cell.pair.source_dev,
+        "data.teachers": list(teachers),
         "method": cell.row.method,
         "training.seed": cell.seed,
     }
@@ -195,8 +198,8 @@ def check_rows(settings: SweepSettings, cells: Sequence[Cell]) -> None:
     for cell in cells:
         pretraining(settings, cell.pair, cell.seed, None, cell.row if cell.row.method == CONTROL else None)
         if cell.row.method not in (SOURCE, CONTROL):
-            if cell.row.method not in known_methods():
-                known = ", ".join((SOURCE, CONTROL, *known_methods()))
+            if cell.row.method not in (*METHODS, *RECIPES):
+                known = ", ".join((SOURCE, CONTROL, *METHODS, *RECIPES))
                 raise ConfigError(f"the row {cell.row.name}: method '{cell.row.method}' is unknown; known: {known}")
             adaptation(cell, Path("model"))
 

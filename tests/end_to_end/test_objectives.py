@@ -95,3 +95,28 @@ def test_a_decoder_that_the_model_lacks_is_one_error_that_says_what_to_do(
         "with --set decoder.kind=arcs\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_card_and_the_log_tell_what_can_be_known_without_target_trees(
+    files: Path, source_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    held = ["--set=training.held_out=0.4", "--set=training.learning_rate=0.3"]
+    assert cli.run([*adapt_arguments(files, source_model, out), *held]) == 0
+    entries = epochs(out)
+    assert entries[0]["target_agreement"] == 100.0
+    assert all("target_reconstruction" in entry for entry in entries)
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "## What can be known without target trees" in card
+    assert "| best reconstruction of held-out target words |" in card
+    assert f"| 2 | {entries[2]['dev_uas']:.3f} | {entries[2]['target_reconstruction']:.3f} |" in card
+
+
+def test_holding_everything_out_is_refused(
+    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*adapt_arguments(files, source_model, tmp_path / "out"), "--set=training.held_out=0.9999"]
+    assert cli.run(arguments) == 1
+    assert capsys.readouterr().err == (
+        "error: training.held_out is 0.9999, which leaves no target sentences to learn from\n"
+    )
