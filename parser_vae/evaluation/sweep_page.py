@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from parser_vae import __version__
 from parser_vae.evaluation import plots
@@ -11,7 +11,19 @@ from parser_vae.evaluation.measures import Key
 from parser_vae.evaluation.page_style import PAGE_STYLE
 from parser_vae.evaluation.report import Change, Measure
 from parser_vae.evaluation.seeds import ATTACHMENT
-from parser_vae.evaluation.sweep_table import TITLES, Entry, SweepTable, change, how_to_read, score, unequal
+from parser_vae.evaluation.sweep_table import (
+    AGREEMENT,
+    TITLES,
+    WORK,
+    Entry,
+    SweepTable,
+    agreement_of,
+    change,
+    how_to_read,
+    score,
+    unequal,
+    work_of,
+)
 from parser_vae.evaluation.wording import verdict
 
 SOURCE = "source"
@@ -23,7 +35,9 @@ def sweep_page(table: SweepTable) -> str:
     sections = [_header(table), _mean_gains(table)]
     sections += [_pair(table, pair) for pair in table.pairs]
     sections += [_scores(table, key, folded=key != ATTACHMENT[0]) for key in ATTACHMENT]
-    sections += [_work(table), _reading(table)]
+    sections.append(_small_table(table, "Agreement", AGREEMENT, agreement_of))
+    sections.append(_small_table(table, "Work", WORK, work_of))
+    sections.append(_reading(table))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -121,11 +135,11 @@ def _change_line(entry: Entry, other: str, changes: Mapping[Key, Change], key: K
     return f'<span class="{kind}">{html.escape(change(changes[key]))}</span>{html.escape(remark)}'
 
 
-def _work(table: SweepTable) -> str:
+def _small_table(table: SweepTable, title: str, explained: str, shown: Callable[[Entry], str]) -> str:
     rows = "".join(
         f"<tr><th>{html.escape(row)}</th>"
         + "".join(
-            "<td>–</td>" if entry is None else f'<td class="num">{entry.updates:,.0f} / {entry.cpu_seconds:,.0f}</td>'
+            f'<td class="num">{"–" if entry is None else html.escape(shown(entry))}</td>'
             for entry in (table.entries.get((row, pair)) for pair in table.pairs)
         )
         + "</tr>"
@@ -133,7 +147,7 @@ def _work(table: SweepTable) -> str:
     )
     head = "".join(f'<th class="num">{html.escape(_title(pair))}</th>' for pair in table.pairs)
     return (
-        "<section><h2>Work</h2><p>Updates / CPU seconds of adapting, mean over seeds.</p>"
+        f"<section><h2>{title}</h2><p>{html.escape(explained)}</p>"
         f'<div class="scroll"><table class="scores"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody>'
         "</table></div></section>\n"
     )

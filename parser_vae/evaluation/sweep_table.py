@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parser_vae.evaluation.measures import Counts, Key, Ratios
 from parser_vae.evaluation.report import Change
@@ -31,13 +33,13 @@ class Run:
         ratios: Its scores, sentence by sentence; the columns are ``ATTACHMENT``.
         updates: Steps of the optimiser.
         cpu_seconds: Processor time of adapting, without the source model's training and the scoring.
-        chosen_epoch: The epoch that was kept; None where there was nothing to choose.
+        heads: The predicted head of every word ``[words]``.
     """
 
     ratios: Ratios
     updates: int
     cpu_seconds: float
-    chosen_epoch: int | None
+    heads: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Entry:
         mean, lowest, highest: Percent, over seeds.
         changes: Against each other row that this one is compared with, over the seeds that both have.
         support: How many gold words each measure rests on.
+        seed_agreement: Percent of words whose head two seeds agree on, over all pairs of seeds; None with one seed.
+        agreement: Percent of words that have the head that the other row gives them, over seeds, by its name.
         compute_ratio: CPU seconds of the row divided by those of the row it is compared with, by that row's name.
     """
 
@@ -60,6 +64,8 @@ class Entry:
     support: dict[Key, int]
     updates: float
     cpu_seconds: float
+    seed_agreement: float | None
+    agreement: dict[str, float]
     compute_ratio: dict[str, float]
     published: float | None
 
@@ -108,7 +114,8 @@ class SweepTable:
         lines += [how_to_read(self), ""]
         for key in ATTACHMENT:
             lines += [f"## {TITLES[key]}", "", *self._score_table(key), ""]
-        lines += ["## Work", "", "Mean updates / CPU seconds of adapting, per seed.", "", *self._work_table()]
+        lines += ["## Agreement", "", AGREEMENT, "", *self._table(agreement_of), ""]
+        lines += ["## Work", "", WORK, "", *self._table(work_of)]
         return "\n".join(lines) + "\n"
 
     def _score_table(self, key: Key) -> list[str]:
@@ -132,13 +139,11 @@ class SweepTable:
             text += f"<br>published: {entry.published:.2f}"
         return text
 
-    def _work_table(self) -> list[str]:
+    def _table(self, shown: Callable[[Entry], str]) -> list[str]:
         lines = [_markdown_row(["", *self.pairs]), _markdown_row(["---"] * (1 + len(self.pairs)))]
         for row in self.rows:
             entries = [self.entries.get((row, pair)) for pair in self.pairs]
-            lines.append(
-                _markdown_row([row, *("–" if e is None else f"{e.updates:g} / {e.cpu_seconds:.0f}" for e in entries)])
-            )
+            lines.append(_markdown_row([row, *("–" if entry is None else shown(entry) for entry in entries)]))
         return lines
 
 
@@ -178,6 +183,7 @@ def build_table(
                 continue
             changes: dict[str, dict[Key, Change]] = {}
             ratio: dict[str, float] = {}
+            agreement: dict[str, float] = {}
             for other in compared.get(row, ()):
                 both = [s for s in finished if (other, pair, s) in runs]
                 if not both:
@@ -190,10 +196,11 @@ def build_table(
                 samples, p_values = paired.resampled(resamples, rng), paired.p_value(resamples, rng)
                 changes[other] = described(paired, samples, p_values, level)
                 pooled.setdefault((row, other), []).append((paired, samples))
+                agreement[other] = _same([(finished[s], runs[other, pair, s]) for s in both])
                 spent = sum(runs[other, pair, s].cpu_seconds for s in both)
                 if spent:
                     ratio[other] = sum(finished[s].cpu_seconds for s in both) / spent
-            entries[row, pair] = _entry(finished, changes, ratio, published.get((row, pair)))
+            entries[row, pair] = _entry(finished, changes, agreement, ratio, published.get((row, pair)))
     gains = {}
     if len(pairs) > 1:
         gains = {names: _mean_change(parts, level) for names, parts in pooled.items() if len(parts) == len(pairs)}
@@ -204,7 +211,11 @@ def build_table(
 
 
 def _entry(
-    finished: Mapping[int, Run], changes: dict[str, dict[Key, Change]], ratio: dict[str, float], published: float | None
+    finished: Mapping[int, Run],
+    changes: dict[str, dict[Key, Change]],
+    agreement: dict[str, float],
+    ratio: dict[str, float],
+    published: float | None,
 ) -> Entry:
     values = np.array([run.ratios.percent() for run in finished.values()])
     first = next(iter(finished.values())).ratios
@@ -217,9 +228,16 @@ def _entry(
         support=dict(zip(ATTACHMENT, first.support.tolist(), strict=True)),
         updates=float(np.mean([run.updates for run in finished.values()])),
         cpu_seconds=float(np.mean([run.cpu_seconds for run in finished.values()])),
+        seed_agreement=_same(list(combinations(finished.values(), 2))) if len(finished) > 1 else None,
+        agreement=agreement,
         compute_ratio=ratio,
         published=published,
     )
+
+
+def _same(runs: Sequence[tuple[Run, Run]]) -> float:
+    """Return the percentage of words with the same head in both of two runs, averaged over the pairs of runs."""
+    return float(np.mean([100 * np.mean(first.heads == second.heads) for first, second in runs]))
 
 
 def _mean_change(parts: Sequence[tuple[PairedRuns, Counts]], level: float) -> dict[Key, Change]:
@@ -265,6 +283,21 @@ def unequal(entry: Entry, other: str) -> str:
     return f" ({ratio:.2f} x its compute)"
 
 
+AGREEMENT = "Percent of words whose head is the same in two seeds / in the source model; no target tree is needed."
+WORK = "Mean updates / CPU seconds of adapting, per seed."
+
+
+def agreement_of(entry: Entry) -> str:
+    """Return how far seeds, and the row and its source model, agree."""
+    between = "–" if entry.seed_agreement is None else f"{entry.seed_agreement:.1f}"
+    return f"{between} / {entry.agreement['source']:.1f}" if "source" in entry.agreement else between
+
+
+def work_of(entry: Entry) -> str:
+    """Return updates and CPU seconds."""
+    return f"{entry.updates:,.0f} / {entry.cpu_seconds:,.0f}"
+
+
 def how_to_read(table: SweepTable) -> str:
     """Return what the numbers and signs of the tables mean."""
     return (
@@ -292,6 +325,8 @@ def _plain(entry: Entry) -> dict[str, Any]:
         "seeds": list(entry.seeds),
         "scores": scores,
         "changes": {other: _plain_changes(changes) for other, changes in entry.changes.items()},
+        "seed_agreement": None if entry.seed_agreement is None else round(entry.seed_agreement, 4),
+        "agreement": {other: round(value, 4) for other, value in entry.agreement.items()},
         "updates": entry.updates,
         "cpu_seconds": round(entry.cpu_seconds, 1),
         "compute_ratio": {other: round(value, 4) for other, value in entry.compute_ratio.items()},

@@ -22,7 +22,7 @@ import numpy as np
 
 import parser_vae
 from parser_vae.errors import ConfigError, InputError
-from parser_vae.evaluation.attachment import SCORERS
+from parser_vae.evaluation.attachment import SCORERS, Words
 from parser_vae.evaluation.measures import Key, Ratios
 from parser_vae.evaluation.seeds import PairedRuns, attachment
 from parser_vae.evaluation.sweep_page import sweep_page
@@ -198,7 +198,7 @@ def sweep_table(settings: SweepSettings, out: Path, *, resamples: int = 10_000) 
                 attachment(gold[cell.pair.name], predicted),
                 int(result["updates"]),
                 float(result["cpu_seconds"]),
-                result["chosen_epoch"],
+                Words.of(predicted).head,
             )
     if not runs:
         raise InputError(f"{out}: no cell has finished, so there is no table to make; run the sweep first")

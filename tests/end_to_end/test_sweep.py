@@ -12,6 +12,7 @@ from parser_vae.cli.sweep import _limited
 
 from parser_vae import cli
 from parser_vae.training import loop
+from parser_vae.treebank.conllu import read_treebank
 
 RECIPE = """
 title = "Tiny & small"
@@ -145,6 +146,13 @@ def test_the_tables_say_the_same_and_are_made_again_from_predictions(
         json.loads((cell(whole, "exact", seed) / "cell.json").read_text())["scores"]["nltk"]["uas"] for seed in (1, 2)
     ]
     assert rows["exact"]["scores"]["nltk"]["uas"]["mean"] == pytest.approx(sum(scores) / 2, abs=1e-3)
+    first, second = (
+        [head for s in read_treebank(cell(whole, "exact", seed) / "predicted.conllu").sentences for head in s.heads]
+        for seed in (1, 2)
+    )
+    same = 100 * sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+    assert rows["exact"]["seed_agreement"] == pytest.approx(same, abs=1e-3)
+    assert rows["source"]["agreement"] == {}
     page = before["table.html"].decode()
     assert "<title>Tiny &amp; small</title>" in page
     assert "published: 71.50" in page
