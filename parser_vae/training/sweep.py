@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +75,7 @@ def check_sweep(settings: SweepSettings, out: Path) -> None:
     cells = cells_of(settings, out)
     check_rows(settings, cells)
     for cell in cells:
-        _require_same_settings(cell, _recorded_settings(settings, cell, Path("model")))
+        _require_same_row(cell)
 
 
 def run_sweep(settings: SweepSettings, out: Path, *, progress: Progress, threads: int = 1) -> None:
@@ -98,9 +97,9 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
     """Run one cell to its end, or continue it, and write its predictions and ``cell.json``."""
     seeds = [cell.seed, *(seed for seed in cell.row.teachers if seed != cell.seed)]
     model, *teachers = [source_model(settings, out, cell.pair, seed, progress, threads) for seed in seeds]
-    given = _recorded_settings(settings, cell, model)
+    given = _resolved_settings(settings, cell, model)
     cell.folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(cell.folder / SETTINGS, _json(given))
+    write_text_atomically(cell.folder / SETTINGS, _json({"row": _told(cell), "settings": given}))
     meter = Meter(cell.folder / CPU, progress)
     try:
         adapted = _adapted(settings, cell, model, teachers, meter)
@@ -244,8 +243,8 @@ def _compared_with(settings: SweepSettings, name: str) -> list[str]:
     return [SOURCE, *(row.name for row in settings.methods if row.like == name)]
 
 
-def _recorded_settings(settings: SweepSettings, cell: Cell, model: Path) -> dict[str, Any]:
-    """Return what a cell is told, as plain values."""
+def _resolved_settings(settings: SweepSettings, cell: Cell, model: Path) -> dict[str, Any]:
+    """Return all settings of a cell, as plain values."""
     if cell.row.method == SOURCE:
         return {}
     if cell.row.method == CONTROL:
@@ -254,17 +253,20 @@ def _recorded_settings(settings: SweepSettings, cell: Cell, model: Path) -> dict
     return adaptation(cell, model).model_dump(mode="json", exclude_none=True)
 
 
-def _require_same_settings(cell: Cell, given: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` where the cell was run with other settings than the recipe's; files may have moved."""
+def _told(cell: Cell) -> dict[str, Any]:
+    """Return what the recipe says of a row; resolved settings gain keys from version to version, this does not."""
+    return cell.row.model_dump(mode="json", include={"method", "like", "teachers", "settings"})
+
+
+def _require_same_row(cell: Cell) -> None:
+    """Raise ``ConfigError`` where the cell was run by another recipe; files may have moved."""
     path = cell.folder / SETTINGS
-    if not path.exists():
-        return
-    recorded = json.loads(path.read_text(encoding="utf-8"))
-    for key in sorted((recorded.keys() | given.keys()) - {"data"}):
-        if recorded.get(key) != given.get(key):
+    recorded = json.loads(path.read_text(encoding="utf-8")).get("row") if path.exists() else None
+    for key, value in _told(cell).items():
+        if recorded is not None and recorded.get(key) != value:
             raise ConfigError(
-                f"the row {cell.row.name} has another {key} than when {cell.folder} was run; call the row otherwise, "
-                "or remove its folder to run it anew"
+                f"the row {cell.row.name} differs in {key} from when {cell.folder} was run; call the row otherwise, or "
+                "remove its folder to run it anew"
             )
 
 

@@ -94,7 +94,7 @@ def test_every_cell_says_what_it_was_told_and_came_to(whole: Path) -> None:
             assert sorted(path.name for path in folder.iterdir()) == [
                 *("cell.json", "cpu.json", "predicted.conllu", "settings.json")
             ]
-    assert json.loads((cell(whole, "exact", 2) / "settings.json").read_text())["training"]["seed"] == 2
+    assert json.loads((cell(whole, "exact", 2) / "settings.json").read_text())["settings"]["training"]["seed"] == 2
 
 
 def test_a_killed_sweep_resumes_to_the_same_predictions(
@@ -188,8 +188,8 @@ def test_another_setting_of_a_finished_row_is_refused(
     recorded = (whole / "config.toml").read_bytes()
     assert cli.run([*arguments, "--resume"]) == 1
     assert capsys.readouterr().err == (
-        f"error: the row nes has another nes than when {cell(whole, 'nes', 1)} was run; call the row otherwise, or "
-        "remove its folder to run it anew\n"
+        f"error: the row nes differs in settings from when {cell(whole, 'nes', 1)} was run; call the row otherwise, "
+        "or remove its folder to run it anew\n"
     )
     assert (whole / "config.toml").read_bytes() == recorded
 
