@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -73,22 +73,26 @@ class _Limit:
 
 @contextmanager
 def _limited(minutes: float | None) -> Iterator[_Limit]:
-    """Yield a limit; after ``minutes`` the block is interrupted as by Ctrl-C, which saves, and left without error."""
+    """Yield a limit; after ``minutes`` the block is interrupted as by Ctrl-C, which saves, and left without error.
+
+    Where Ctrl-C is ignored, as in a job that a script put into the background, time still counts.
+    """
     limit = _Limit()
 
-    def stop() -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         limit.reached = True
-        _thread.interrupt_main()
+        on_interrupt = signal.getsignal(signal.SIGINT)  # inside a training it waits for the end of the step
+        if not callable(on_interrupt):
+            raise KeyboardInterrupt
+        on_interrupt(signal.SIGINT, frame)
 
-    timer = None if minutes is None else threading.Timer(60 * minutes, stop)
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0 if minutes is None else 60 * minutes)
     try:
         yield limit
     except KeyboardInterrupt:
         if not limit.reached:
             raise
     finally:
-        if timer is not None:
-            timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)

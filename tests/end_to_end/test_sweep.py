@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -215,9 +217,38 @@ def test_nothing_finished_is_no_table(
     assert capsys.readouterr().err.startswith("error: no recipe: name a TOML file")
 
 
-def test_a_limit_interrupts_and_is_no_error() -> None:
-    with _limited(0.002) as limit:
-        for _ in range(500):
-            time.sleep(0.02)
-        raise AssertionError("not interrupted within ten seconds")
+@pytest.mark.parametrize("on_interrupt", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_limit_interrupts_and_is_no_error(on_interrupt: Callable[[int, object], None] | signal.Handlers) -> None:
+    former = signal.signal(signal.SIGINT, on_interrupt)  # a job in the background ignores Ctrl-C
+    try:
+        with _limited(0.001) as limit:
+            for _ in range(500):
+                time.sleep(0.02)
+            raise AssertionError("not interrupted within ten seconds")
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert limit.reached
+
+
+def test_a_limit_stops_a_training_after_a_step_and_the_rest_comes_later(
+    whole: Path, files: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, original, adapting = tmp_path / "limited", loop.Loop._step, 0
+
+    def out_of_time_in_the_second(self: loop.Loop, indices: list[int]) -> None:
+        nonlocal adapting
+        adapting += self.plan.what.startswith("adapting by nes")
+        if adapting == 2:
+            signal.raise_signal(signal.SIGALRM)
+        original(self, indices)
+
+    arguments = ["--out", str(out), "--quiet", "--threads", "1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Loop, "_step", out_of_time_in_the_second)
+        assert cli.run(["sweep", str(recipe), "--data", str(files), "--limit-minutes", "60", *arguments]) == 0
+    assert adapting == 2
+    assert (cell(out, "nes", 1) / "run" / "state.safetensors").exists()
+    assert len(json.loads((out / "table.json").read_text())["missing"]) == 7
+    assert cli.run(["sweep", *arguments, "--resume"]) == 0
+    first, second = (cell(folder, "nes", 1) / "predicted.conllu" for folder in (whole, out))
+    assert first.read_bytes() == second.read_bytes()
