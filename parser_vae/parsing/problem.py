@@ -93,7 +93,7 @@ class ParsingProblem:
     def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
         """Return ``reconstruction`` of many trees per sentence ``[members, batch]``; what they share is done once."""
         decoder = self.model.decoder
-        return decoder.population_reconstruction(decoder.context(batch), torch.stack(list(latents)))
+        return decoder.population_reconstruction(decoder.context(batch), torch.stack([tree.bool() for tree in latents]))
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""
