@@ -6,6 +6,7 @@ from parser_vae.methods.dpp import DifferentiablePerturbAndParse
 from parser_vae.methods.entropy import Entropy
 from parser_vae.methods.enumeration import Enumeration
 from parser_vae.methods.implicit_mle import ImplicitMLE
+from parser_vae.methods.marginals import Marginals
 from parser_vae.methods.nes import NaturalEvolution
 from parser_vae.methods.perturbed_optimiser import PerturbedOptimiser
 from parser_vae.methods.relaxed import Relaxed
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
         ImplicitMLE,
         Direct,
         Entropy,
+        Marginals,
     )
 }
 """Every method by its ``--method`` name; the test matrix runs over it."""
@@ -35,6 +37,7 @@ __all__ = [
     "Enumeration",
     "Estimate",
     "ImplicitMLE",
+    "Marginals",
     "Method",
     "NaturalEvolution",
     "PerturbedOptimiser",

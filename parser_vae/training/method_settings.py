@@ -101,7 +101,7 @@ class EntropySettings(Settings):
 
 
 class MethodSections(Settings):
-    """One section per method, named like it; only the chosen method's is read."""
+    """One section per method that can be told something, named like it; only the chosen method's is read."""
 
     nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
     enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings.model_validate({}))
@@ -123,4 +123,5 @@ def build_method(name: str, sections: MethodSections, **more: Any) -> Method[Any
     if name not in METHODS:
         known = ", ".join(METHODS)
         raise ConfigError(f"method '{name}' is unknown; parser-vae methods lists them: {known}")
-    return METHODS[name](**getattr(sections, name).model_dump(), **more)
+    section = getattr(sections, name, None)
+    return METHODS[name](**({} if section is None else section.model_dump()), **more)

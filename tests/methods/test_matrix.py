@@ -16,6 +16,7 @@ from parser_vae.methods import (
     Entropy,
     Enumeration,
     ImplicitMLE,
+    Marginals,
     Method,
     NaturalEvolution,
     PerturbedOptimiser,
@@ -45,12 +46,15 @@ SMALL: dict[str, Method[Tensor]] = {
     "implicit_mle": ImplicitMLE(strength=1.0, samples=5),
     "direct": Direct(),
     "entropy": Entropy(),
+    "marginals": Marginals(),
 }
-WITHOUT_CHANCE = ("enumeration", "entropy")
+WITHOUT_CHANCE = ("enumeration", "entropy", "marginals")
 
 
 class LinearProblem:
     """Scores are the parameters themselves, and a latent costs the sum of its parts' random costs."""
+
+    reconstruction_is_additive = True
 
     def __init__(self, structure: Structure, shape: tuple[int, ...], scores: Tensor | None = None) -> None:
         generator = torch.Generator().manual_seed(3)
