@@ -88,8 +88,10 @@ def adapt(
         begin()
     wait_for_all()
     course = adaptation.run(out, resume, progress)
+    history = course.outcome.history
+    warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
     if not is_first():
-        return AdaptResult(course, None, None, divergence)
+        return AdaptResult(course, None, None, divergence, choices(history), warning)
     report = last_report = None
     manifest = model_manifest(course.kept) | {
         "source": material.before.manifest.get("source"),
@@ -101,8 +103,6 @@ def adapt(
         if course.last is not None:
             last_report = evaluate(test, Parser(course.last, manifest).parse(test), baseline)
         manifest["report"] = report.to_dict()
-    history = course.outcome.history
-    warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
     result = AdaptResult(course, report, last_report, divergence, choices(history), warning)
     write_model(out, model_tensors(course.kept), manifest, dump_settings(settings), adapt_card(settings, result))
     for line in (f"the parser's weights are {course.why}", *choice_lines(result), *score_lines(result)):
