@@ -74,7 +74,7 @@ class Parts:
             (kernels, "lstm_cell", "LSTM cell", None), (kernels, "_pairwise", "tanh of pairs", _terms),
             (projective, "eisner_heads", "tree search", None), (Perturbation, "_draw", "noise", None),
             (population_module, "score_direction", "noise", None),
-            (parsing_problem, "distinct_reconstruction", "language model", None),
+            (decoder, "distinct_losses", "language model", None),
             (contexts, "_keys_of_senders", "left contexts", None),
             (contexts, "_number_distinct", "left contexts", None),
         ]  # fmt: skip

@@ -17,16 +17,17 @@ import typer
 import parser_vae
 from parser_vae.errors import ParserVaeError
 
-from . import images
 from .adapt import adapt
 from .check import check
 from .demo import demo
 from .evaluate import evaluate
+from .images import app as images
 from .info import info
 from .methods import methods
 from .options import Interrupted, with_common_options
 from .parse import parse
 from .pretrain import pretrain
+from .sweep import sweep
 from .vectors import vectors
 
 app = typer.Typer(
@@ -59,14 +60,13 @@ def _root(
     pass
 
 
-_COMMANDS: tuple[Callable[..., None], ...] = (pretrain, adapt, parse, evaluate, check, vectors, info, methods, demo)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(pretrain, adapt, parse, evaluate, sweep),
+    *(check, vectors, info, methods, demo),
+)
 for _command in _COMMANDS:
-    app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt)))
-
-_images = typer.Typer(help="Discrete image models: train, evaluate, show and compare them.", no_args_is_help=True)
-for _command in (images.train, images.evaluate, images.show, images.compare):
-    _images.command()(with_common_options(_command, has_settings=_command is images.train, group="images"))
-app.add_typer(_images, name="images")
+    app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt, sweep)))
+app.add_typer(images, name="images")
 
 
 def run(arguments: Sequence[str]) -> int:

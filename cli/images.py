@@ -10,7 +10,7 @@ import typer
 
 from parser_vae.errors import ConfigError
 
-from .options import Common
+from .options import Common, with_common_options
 from .runs import Epochs, Out, Overwrite, Resume, Seed, is_finished, start_run
 
 DataFolder = Annotated[Path | None, typer.Option("--data", help="The folder of the images' files.", metavar="DIR")]
@@ -121,3 +121,8 @@ def compare(
     progress = common.progress()
     finished = run_comparison(name, content, scale, out, progress=progress, data=data, only=only, device=device)
     print(write_report(name, content, scale, finished, out))
+
+
+app = typer.Typer(help="Discrete image models: train, evaluate, show and compare them.", no_args_is_help=True)
+for _command in (train, evaluate, show, compare):
+    app.command()(with_common_options(_command, has_settings=_command is train, group="images"))

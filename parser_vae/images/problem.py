@@ -121,10 +121,11 @@ class ImageProblem:
         scores = scores if scores.dim() == 3 else scores.repeat(members, 1, 1)
         return self.model.constrained(scores)
 
-    def population_bytes(self, batch: ImageBatch) -> int:
-        """Return about how much memory one member takes: hidden layers, logits and losses of a batch."""
+    def population_size(self, batch: ImageBatch, memory: int) -> int:
+        """Return how many members to score together: 32, or fewer where hidden layers and losses would not fit."""
         model = self.model
-        return 4 * len(batch.images) * (3 * model.settings.hidden + 2 * model.codes)
+        each = 4 * len(batch.images) * (3 * model.settings.hidden + 2 * model.codes)
+        return min(32, memory // each)
 
     def population_losses(self, batch: ImageBatch, parameters: Mapping[str, Perturbed], latents: Tensor) -> Tensor:
         """Return the reconstruction ``[members, batch]`` of one hard latent each ``[members, batch, parts]``.

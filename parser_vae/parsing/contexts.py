@@ -7,6 +7,7 @@ send messages there; of a population's trees, few per cent of the steps differ i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -14,41 +15,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parser_vae.parsing.decoder import Decoder, DecoderContext
-
 ROWS = 512  # contexts judged together; a fixed number, so that a context's loss does not depend on the others
 
 
-def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
-    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
+Judge = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
+
+def distinct_losses(trees: Tensor, mask: Tensor, shift: int, judge: Judge) -> Tensor:
+    """Return the mean loss per step ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
+
+    Steps of the same sentence that receive messages from the same senders are judged once. They are recognised by
     sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
+
+    Args:
+        trees: Many trees of each sentence.
+        mask: Which steps count ``[batch, steps]``.
+        shift: Step ``i`` receives along the arcs of word ``i + shift``.
+        judge: Gives the losses ``[rows]`` of rows of members, sentences and steps.
     """
-    steps = context.own.shape[1]
     members, sentences = trees.shape[:2]
+    steps = mask.shape[1]
     generator = torch.Generator().manual_seed(0)
     sender_keys = torch.randint(-(2**62), 2**62, (2, trees.shape[-1]), generator=generator).numpy()
     place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator).numpy()
     keys = np.empty((members, sentences, steps), np.int64)
-    _keys_of_senders(trees.to(torch.bool).contiguous().cpu().numpy(), decoder.shift, sender_keys, place_keys, keys)
-    mask = context.mask.cpu().numpy()
+    _keys_of_senders(trees.to(torch.bool).contiguous().cpu().numpy(), shift, sender_keys, place_keys, keys)
     numbers = np.empty(keys.shape, np.int32)
     table = np.zeros(1 << int(2 * keys.size).bit_length(), np.int32)
     examples = np.empty(keys.size, np.int64)
-    count = _number_distinct(keys.reshape(members, -1), mask.reshape(-1), table, numbers.reshape(members, -1), examples)
+    count = _number_distinct(
+        keys.reshape(members, -1), mask.cpu().numpy().reshape(-1), table, numbers.reshape(members, -1), examples
+    )
     member, place = np.divmod(examples[:count], sentences * steps)
     sentence, step = np.divmod(place, steps)
     # the last part is filled up with repetitions: products of another size may round differently
     filled = np.arange(-(-count // ROWS) * ROWS) % count
     rows = torch.from_numpy(np.stack([member, sentence, step])[:, filled]).to(trees.device)
-    losses = torch.cat([decoder.losses_at(context, trees, *part) for part in rows.split(ROWS, 1)])
+    losses = torch.cat([judge(*part) for part in rows.split(ROWS, 1)])
     if losses.requires_grad:
         index = torch.from_numpy(numbers).to(torch.int64).clamp_(min=0)
-        return (losses[index] * context.mask).sum(-1) / context.mask.sum(-1)
+        return (losses[index] * mask).sum(-1) / mask.sum(-1)
     totals = np.empty((members, sentences))
     _sum_losses(losses.double().cpu().numpy(), numbers, totals)
-    return (torch.from_numpy(totals).to(trees.device) / context.mask.sum(-1)).to(losses.dtype)
+    return (torch.from_numpy(totals).to(trees.device) / mask.sum(-1)).to(losses.dtype)
 
 
 @numba.njit(cache=True, nogil=True)

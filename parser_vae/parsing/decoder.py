@@ -7,33 +7,19 @@ state is mixed with one message for the head and one for each dependent that lie
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from parser_vae.methods.products import product
 from parser_vae.parsing.batches import Batch
+from parser_vae.parsing.contexts import distinct_losses
 from parser_vae.parsing.encoder import external_vectors
 from parser_vae.parsing.layers import initialise_lstm, uniform_
+from parser_vae.parsing.tree_decoder import DecoderSettings, TreeDecoder
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
 
 VOCABULARY_PART = 1024
-
-
-class DecoderSettings(BaseModel):
-    """The sizes and choices of the tree-conditioned language model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    hidden: int = Field(100, ge=1, description="LSTM size")
-    alignment: Literal["previous", "aligned"] = Field(
-        "aligned",
-        description="whose arcs a prediction sees: aligned = of the word being predicted; "
-        "previous = of the word just read, as in the paper's code",
-    )
-    predict_end: bool = Field(True, description="also predict the end of the sentence, so that every word is read")
 
 
 @dataclass(frozen=True)
@@ -55,8 +41,10 @@ class DecoderContext:
     mask: Tensor
 
 
-class Decoder(nn.Module):
+class Decoder(TreeDecoder[DecoderContext]):
     """``p(words | tree)`` by an LSTM whose state is mixed with messages along the arcs to the left."""
+
+    is_additive = False
 
     def __init__(self, settings: DecoderSettings, vocabulary: Vocabulary, vectors: Tensor | None) -> None:
         super().__init__()
@@ -155,3 +143,11 @@ class Decoder(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1), context.targets.flatten(), reduction="none").view_as(
             context.targets
         )
+
+    def population_reconstruction(self, context: DecoderContext, trees: Tensor) -> Tensor:
+        """Return ``reconstruction`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
+
+        The LSTM does not depend on the tree, and the prediction at a step only on which words to the left send
+        messages there: it ran once for the context, and the softmax runs once for each distinct set of messages.
+        """
+        return distinct_losses(trees, context.mask, self.shift, lambda *rows: self.losses_at(context, trees, *rows))

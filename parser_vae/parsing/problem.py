@@ -12,13 +12,13 @@ from torch import Tensor
 
 from parser_vae.methods.base import Touched
 from parser_vae.methods.perturbation import Perturbed
+from parser_vae.parsing.anchor import Anchor
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.contexts import distinct_reconstruction
 from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.population import can_score_together, group_scores, group_size
 from parser_vae.structures.trees import TreeStructure
 
-Divergence = Literal["none", "exact_gibbs", "gumbel", "paper"]
+Divergence = Literal["none", "exact_gibbs", "gumbel", "paper", "anchor"]
 
 
 class ParsingProblem:
@@ -29,7 +29,9 @@ class ParsingProblem:
         structure: The family of trees; several roots unless ``single_root``.
         divergence_kind: The divergence term: ``none`` as the official code; ``exact_gibbs``, the divergence of the
             tree distribution from the uniform one; ``gumbel``, its upper bound by the arcs' Gumbel distributions
-            (Paulus et al., 2020); ``paper``, eq. 37 of Berliner et al. (2022) on normalised scores.
+            (Paulus et al., 2020); ``paper``, eq. 37 of Berliner et al. (2022) on normalised scores; ``anchor``, the
+            divergence of the tree distribution from that of the parser as it was when the problem was made.
+        divergence_weight: What the divergence is multiplied by.
         perturb_all: Whether relation scorer and tagger count as touched although no tree depends on them.
     """
 
@@ -39,11 +41,14 @@ class ParsingProblem:
         structure: TreeStructure,
         divergence: Divergence = "none",
         perturb_all: bool = False,
+        divergence_weight: float = 1.0,
     ) -> None:
         self.module = self.model = model
         self.structure = structure
         self.divergence_kind = divergence
         self.perturb_all = perturb_all
+        self.divergence_weight = divergence_weight
+        self.anchor = Anchor(model.encoder) if divergence == "anchor" else None
         if divergence == "paper":
             warnings.warn(
                 "eq. 37 treats exp(score) as a normalised probability; scores are normalised by log Z here, without "
@@ -78,14 +83,19 @@ class ParsingProblem:
         decoder = self.model.decoder
         return decoder.reconstruction(decoder.context(batch), latent)
 
+    @property
+    def reconstruction_is_additive(self) -> bool:
+        """Return whether the loss of a tree is the sum of losses of its arcs."""
+        return self.model.decoder.is_additive
+
     def reconstruction_is_shared(self, batch: Batch) -> bool:
         """Return whether the decoder is frozen."""
         return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
 
     def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
-        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``, each left context judged once."""
-        context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack([tree.bool() for tree in latents]))
+        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``; what they share is done once."""
+        decoder = self.model.decoder
+        return decoder.population_reconstruction(decoder.context(batch), torch.stack([tree.bool() for tree in latents]))
 
     def population_scores(self, batch: Batch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
         """Return ``arc_scores [members, batch, head, dependent]`` of a group, or None for the member loop.
@@ -115,7 +125,9 @@ class ParsingProblem:
         kind, lengths = self.divergence_kind, batch.lengths
         if kind == "none":
             return None
-        if kind == "exact_gibbs":
+        if self.anchor is not None:
+            total = self.structure.kl(scores, self.anchor.scores(batch).to(scores.dtype), lengths)
+        elif kind == "exact_gibbs":
             total = self.structure.kl_to_uniform(scores, lengths)
         elif kind == "gumbel":
             position = torch.arange(scores.shape[1], device=scores.device)
@@ -126,7 +138,7 @@ class ParsingProblem:
             best = self.structure.argmax(scores, lengths)
             log_probability = self.structure.score(scores, best) - self.structure.log_partition(scores, lengths)
             total = log_probability + self.structure.log_count(scores, lengths)
-        return total / lengths
+        return self.divergence_weight * total / lengths
 
     def replica(self) -> ParsingProblem:
         """Return a problem with its own parameters; frozen tensors (word vectors, a frozen decoder) are shared."""

@@ -50,9 +50,14 @@ def test_any_number_of_processes_gives_the_same_weights_and_one_that_is_lost_cos
     files: Path, source_model: Path, tmp_path: Path
 ) -> None:
     def arguments(name: str, *more: str) -> list[str]:
-        return [*adapt_arguments(files, source_model, tmp_path / name), "--set=nes.population=24", *more]
+        return [
+            *adapt_arguments(files, source_model, tmp_path / name),
+            "--set=nes.population=48",
+            "--set=nes.memory=1",
+            *more,
+        ]
 
-    scores = ["--set=nes.perturb=scores", "--set=nes.population=48"]
+    scores = ["--set=nes.perturb=scores"]
     resume = ["adapt", "--out", str(tmp_path / "killed"), "--resume", "--quiet", "--threads=1"]
     runs: list[tuple[int, int, list[str]]] = [
         (2, 0, arguments("two")),

@@ -16,7 +16,7 @@ from parser_vae.images.settings import ImageSettings
 from parser_vae.images.train import new_problem
 from parser_vae.methods import Direct, Enumeration, Relaxed
 from parser_vae.methods.perturbation import Perturbation
-from parser_vae.methods.population import ParameterGroup
+from parser_vae.methods.population import ParameterGroup, PopulationLosses, PopulationScores
 
 LATENTS = [("categorical", 5), ("binary", 4), ("pairwise", 4), ("supermodular", 4)]
 
@@ -142,6 +142,8 @@ def test_members_judged_together_and_one_by_one_agree(latent: str, size: int, ne
     batch = batch_of(problem)
     perturbation = Perturbation(problem.touched(batch), 0.1, "absolute", rank, None)
     group = ParameterGroup[ImageBatch](perturbation, [5, 6])
+    assert isinstance(problem, PopulationScores)
+    assert isinstance(problem, PopulationLosses)
     with torch.no_grad():
         scores = group.scores(problem, batch)
         latents = torch.stack([problem.structure.argmax(one) for one in scores])
