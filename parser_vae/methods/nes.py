@@ -19,7 +19,6 @@ from parser_vae.errors import ConfigError
 from parser_vae.methods.base import BatchT, Estimate, Method, Problem, Touched
 from parser_vae.methods.shaping import Shaping, shape
 from parser_vae.structures.base import Capability
-from parser_vae.structures.noise import gumbel
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class NaturalEvolution(Method[BatchT]):
         seeds = torch.randint(2**62, (self.population // 2,), generator=generator).tolist()
         with torch.no_grad():
             centre = problem.scores(batch)
-            noise = [gumbel(centre, generator) for _ in range(self.score_samples)]
+            noise = [problem.structure.noise(centre, generator) for _ in range(self.score_samples)]
             fitness = self._fitness(problem, batch, seeds, noise or [torch.zeros_like(centre)])
             utility = shape(fitness, self.shaping).view(-1, 2)
             factors = (utility[:, 0] - utility[:, 1]) * (weight / (self.population * self.sigma))
