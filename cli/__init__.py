@@ -35,7 +35,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_SEVERAL = ("--text", "--target")  # options of commands without arguments, so that what follows them is theirs
+_SEVERAL = (
+    "--text",
+    "--target",
+    "--silver",
+    "--teacher",
+)  # options of commands without arguments, so that what follows them is theirs
 
 
 def _show_version(wanted: bool) -> None:

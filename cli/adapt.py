@@ -28,6 +28,17 @@ def adapt(
     test: Annotated[
         Path | None, typer.Option(help="Labelled target treebank, only reported, never selected on.", metavar="FILE")
     ] = None,
+    target_train: Annotated[
+        Path | None, typer.Option(help="Labelled target sentences to learn from, if there are some.", metavar="FILE")
+    ] = None,
+    silver: Annotated[
+        list[Path] | None,
+        typer.Option(help="Target sentences with trees by another parser, to learn from.", metavar="FILE"),
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further parser of the source, to teach with --from in self-training.", metavar="DIR"),
+    ] = None,
     method: Annotated[str | None, typer.Option(help="How to adapt: see parser-vae methods.")] = None,
     structure: StructureName = None,
     preset: Annotated[
@@ -39,7 +50,18 @@ def adapt(
     overwrite: Overwrite = False,
 ) -> None:
     """Adapt a trained parser to the target domain, without trees there."""
-    require_files({"--from": model, "--target": target, "--source": source, "--dev": dev, "--test": test})
+    require_files(
+        {
+            "--from": model,
+            "--target": target,
+            "--source": source,
+            "--dev": dev,
+            "--test": test,
+            "--target-train": target_train,
+            "--silver": silver,
+            "--teacher": teacher,
+        }
+    )
     from parser_vae.training.adapt import adapt as run_adaptation
     from parser_vae.training.checkpoint import remove_state
     from parser_vae.training.settings import AdaptSettings
@@ -50,6 +72,9 @@ def adapt(
         "data.source": source,
         "data.dev": dev,
         "data.test": test,
+        "data.target_train": target_train,
+        "data.silver": silver or None,
+        "data.teachers": teacher or None,
         "method": method,
         "structure": structure,
         "preset": preset,

@@ -49,6 +49,7 @@ class Batch:
         heads: Gold heads ``[batch, L]``, 0 at the root and padding; None without annotation.
         deprels: Gold relations ``[batch, L]``, -1 where unknown or padding; None without annotation.
         arc_weights: How much each word's head counts in the supervised loss ``[batch, L]``; None means 1.
+        head_targets: Probabilities of the heads to learn ``[batch, head, dependent]``; None means ``heads``.
     """
 
     words: Tensor
@@ -61,6 +62,7 @@ class Batch:
     heads: Tensor | None = None
     deprels: Tensor | None = None
     arc_weights: Tensor | None = None
+    head_targets: Tensor | None = None
 
     def __len__(self) -> int:
         return self.words.shape[0]

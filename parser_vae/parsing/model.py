@@ -78,7 +78,10 @@ def supervised_losses(model: ParserModel, batch: Batch) -> dict[str, Tensor]:
     weights = mask.to(states.dtype) if batch.arc_weights is None else batch.arc_weights.to(states.dtype) * mask
     total = mask.sum()
     choices = head_log_probabilities(model.encoder.arc_scores(states), batch.lengths)
-    chosen = choices.gather(1, batch.heads[:, None]).squeeze(1)
+    if batch.head_targets is None:
+        chosen = choices.gather(1, batch.heads[:, None]).squeeze(1)
+    else:
+        chosen = (batch.head_targets * choices.clamp_min(torch.finfo(choices.dtype).min)).sum(1)
     losses = {"arcs": -torch.where(mask, chosen, 0.0).mul(weights).sum() / total}
     label_scores = model.encoder.label_scores(states, batch.heads)
     labels = nn.functional.cross_entropy(

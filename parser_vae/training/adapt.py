@@ -1,4 +1,4 @@
-"""Unsupervised adaptation of a pretrained parser to raw target sentences."""
+"""Adaptation of a pretrained parser to raw target sentences, by whatever method."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 
 import torch
 
+from parser_vae.errors import InputError
 from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.parser import Parser
-from parser_vae.parsing.batches import shuffled_batches
-from parser_vae.parsing.model import TREE_FAMILIES
-from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
-from parser_vae.training.card import adapt_card, kept, score_lines
+from parser_vae.training.card import adapt_card, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
-from parser_vae.training.heldout import HeldOut, encode
-from parser_vae.training.loop import Loop, Outcome, Plan, Selection
-from parser_vae.training.method_settings import build_method
+from parser_vae.training.gradient_adaptation import GradientAdaptation
+from parser_vae.training.material import Course, Material
 from parser_vae.training.pretrain import source_sentences
 from parser_vae.training.progress import Progress
+from parser_vae.training.self_training import SelfTrainingAdaptation
 from parser_vae.training.settings import AdaptSettings
 from parser_vae.treebank.conllu import read_treebank
 from parser_vae.treebank.sentence import Sentence
+
+RECIPES: dict[str, type[SelfTrainingAdaptation]] = {SelfTrainingAdaptation.name: SelfTrainingAdaptation}
+"""Ways to adapt that are schedules of trainings and not gradient methods, by their ``--method`` name."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,13 @@ class AdaptResult:
     """What an adaptation came to.
 
     Attributes:
-        outcome: The course of the run; epoch 0 is the model before adaptation.
-        chosen_epoch: The epoch whose parser was kept; None where there was no dev file to choose by (the last).
+        course: How it went and which parser was kept; epoch or round 0 is the model before adaptation.
         report: Adapted against source-only on the labelled test sentences; None without ``--test``.
-        last_report: The same for the weights of the last epoch, where another one was kept.
+        last_report: The same for the parser of the last epoch or round, where another one was kept.
         divergence: How different source and target text are; None where the source's sentences are not at hand.
     """
 
-    outcome: Outcome
-    chosen_epoch: int | None
+    course: Course
     report: Report | None
     last_report: Report | None
     divergence: DomainDivergence | None
@@ -59,81 +58,57 @@ def adapt(
         IncompatibleError: The method cannot be used with these trees.
         KeyboardInterrupt: The user asked to stop; the run can be resumed.
     """
-    before = Parser.load(settings.data.model)
-    options = settings.training
-    target = [s for path in settings.data.target for s in read_treebank(path, trees="ignore").sentences]
+    material = read_material(settings)
     test = None if settings.data.test is None else read_treebank(settings.data.test).sentences
-    source, dev = _source(settings, before)
-    torch.manual_seed(options.seed)
-    model = extend_with_target(before.model, [sentence.forms for sentence in target])
-    for parameter in model.decoder.parameters():
-        parameter.requires_grad = not settings.objective.freeze_decoder
-    structure = TREE_FAMILIES[settings.structure or model.family](single_root=settings.objective.single_root)
-    problem = ParsingProblem(
-        model, structure, settings.objective.divergence, perturb_all=settings.objective.touch == "all"
-    )
-    threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
-    method = build_method(settings.method, settings, **threads)
-    method.check(problem)
-    sentences = [encode(model.indexer, sentence, labelled=False) for sentence in target]
-    held_out = None if dev is None else HeldOut(model.indexer, dev)
+    torch.manual_seed(settings.training.seed)
+    adaptation = RECIPES.get(settings.method, GradientAdaptation)(settings, material)
+    source, target = material.source, material.target
     divergence = None
     if source is not None and min(len(source), len(target)) >= FOLDS:
         divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
     progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
-    if held_out is None:
-        progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")
-
-    def batches(generator: torch.Generator) -> list[list[int]]:
-        if options.order == "corpus":
-            every = list(range(len(sentences)))
-            return [every[start : start + options.batch_size] for start in range(0, len(every), options.batch_size)]
-        return shuffled_batches([s.length for s in sentences], options.batch_size, generator)
-
-    def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
-        model.eval()  # the objective is without dropout
-        estimate = method.backward(problem, model.indexer.batch([sentences[i] for i in indices]), generator)
-        loop.progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
-        return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
-
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    if method.state is not None:
-        learnt += method.state.parameters()
-    plan = Plan(
-        model=model,
-        optimiser=torch.optim.Adam(learnt, lr=options.learning_rate),
-        epochs=options.epochs,
-        batches=batches,
-        step=step,
-        evaluate=dict if held_out is None else lambda: held_out.values(model),
-        selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
-        clip=options.clip,
-        method_state=method.state,
-        evaluate_first=True,
-        seconds=options.seconds,
-        what=f"adapting by {settings.method}",
-    )
     begin()
     out.mkdir(parents=True, exist_ok=True)
-    loop = Loop(plan, out, options.seed, progress, resume)
-    outcome = loop.run()
-    chosen = outcome.chosen.get("encoder.")
+    course = adaptation.run(out, resume, progress)
     report = last_report = None
-    manifest = model_manifest(model) | {"source": before.manifest.get("source"), "adapted": _record(settings, chosen)}
-    after = Parser(model, manifest)
+    manifest = model_manifest(course.kept) | {
+        "source": material.before.manifest.get("source"),
+        "adapted": _record(settings, course.chosen),
+    }
     if test is not None:
-        baseline = before.parse(test)
-        report = evaluate(test, after.parse(test), baseline)
-        if chosen is not None and chosen != outcome.history[-1]["epoch"]:
-            loop.load_last()
-            last_report = evaluate(test, after.parse(test), baseline)
-            loop.load_selected()
+        baseline = material.before.parse(test)
+        report = evaluate(test, Parser(course.kept, manifest).parse(test), baseline)
+        if course.last is not None:
+            last_report = evaluate(test, Parser(course.last, manifest).parse(test), baseline)
         manifest["report"] = report.to_dict()
-    result = AdaptResult(outcome, chosen, report, last_report, divergence)
-    write_model(out, model_tensors(model), manifest, dump_settings(settings), adapt_card(settings, result))
-    for line in (f"the parser's weights are {kept(result)}", *score_lines(result)):
+    result = AdaptResult(course, report, last_report, divergence)
+    write_model(out, model_tensors(course.kept), manifest, dump_settings(settings), adapt_card(settings, result))
+    for line in (f"the parser's weights are {course.why}", *score_lines(result)):
         progress.event("note", text=line)
     return result
+
+
+def read_material(settings: AdaptSettings) -> Material:
+    """Return everything that the settings name, read and checked.
+
+    Raises:
+        InputError: A file is missing or malformed, or a further teacher is not of the model's kind.
+    """
+    data = settings.data
+    before = Parser.load(data.model)
+    teachers = [Parser.load(folder) for folder in data.teachers]
+    for folder, teacher in zip(data.teachers, teachers, strict=True):
+        if teacher.model.vocabulary.deprels != before.model.vocabulary.deprels:
+            raise InputError(
+                f"--teacher {folder}: knows other relations than {data.model}; give parsers trained on the same source"
+            )
+    target = [s for path in data.target for s in read_treebank(path, trees="ignore").sentences]
+    silver = [s for path in data.silver for s in read_treebank(path).sentences]
+    source, dev = _source(settings, before)
+    if data.target_train is not None:
+        source = [*(source or ()), *read_treebank(data.target_train).sentences]
+    model = extend_with_target(before.model, [sentence.forms for sentence in [*target, *silver]])
+    return Material(before, model, target, source, dev, silver, teachers)
 
 
 def _source(settings: AdaptSettings, before: Parser) -> tuple[Sequence[Sentence] | None, Sequence[Sentence] | None]:

@@ -48,7 +48,8 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
         f"- Adapted from: `{settings.data.model}`, by {settings.method}, preset {settings.preset}, "
         f"seed {settings.training.seed}",
         f"- Target sentences: {', '.join(f'`{path}`' for path in settings.data.target)}",
-        f"- {result.outcome.steps} updates in {result.outcome.seconds:.0f} s; the parser's weights are {kept(result)}",
+        f"- {result.course.outcome.steps} updates in {result.course.outcome.seconds:.0f} s; the parser's weights are "
+        f"{result.course.why}",
     ]
     if result.divergence is not None:
         lines.append(
@@ -59,15 +60,6 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
         lines.append(f"- On `{settings.data.test}` (labelled, not used for any choice):")
         lines += [f"  - {line}" for line in score_lines(result)]
     return "\n".join(lines) + "\n" + _USE
-
-
-def kept(result: AdaptResult) -> str:
-    """Return in words which weights an adaptation kept, and why."""
-    if result.chosen_epoch is None:
-        return "the last epoch's (there was nothing to choose by)"
-    if result.chosen_epoch == 0:
-        return "those from before adaptation (no epoch was better on the source's dev sentences)"
-    return f"epoch {result.chosen_epoch}'s, the best on the source's dev sentences"
 
 
 def score_lines(result: AdaptResult) -> list[str]:

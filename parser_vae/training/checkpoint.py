@@ -21,6 +21,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ MODEL_FORMAT = 1
 STATE_FORMAT = 1
 MODEL, MANIFEST, CONFIG, CARD = "model.safetensors", "manifest.json", "config.toml", "MODEL_CARD.md"
 LOG, STATE = "log.jsonl", "state.safetensors"
+ROUNDS = "rounds"  # the students of a self-training, a model folder each
 # The card may be edited by its owner; weights and settings may not.
 _VERIFIED = (MODEL, CONFIG)
 _PENDING = ".new"
@@ -204,6 +206,7 @@ def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:
         for name in (MANIFEST, MODEL, CONFIG, CARD, LOG, STATE):
             for path in (folder / name, folder / (name + _PENDING)):
                 path.unlink(missing_ok=True)
+        shutil.rmtree(folder / ROUNDS, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
 
 

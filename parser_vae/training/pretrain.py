@@ -10,23 +10,20 @@ import torch
 from torch import Tensor
 
 from parser_vae.errors import InputError
-from parser_vae.parsing.batches import shuffled_batches
 from parser_vae.parsing.embeddings import Coverage, coverage, frequent_words, load_vectors
-from parser_vae.parsing.model import ParserModel, supervised_losses
+from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.storage import model_manifest, model_tensors
 from parser_vae.parsing.vocabulary import Vocabulary
-from parser_vae.structures.trees import heads_to_arcs
 from parser_vae.training.card import pretrain_card
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.heldout import HeldOut, encode, hold_out
-from parser_vae.training.loop import Loop, Outcome, Plan, Selection
+from parser_vae.training.loop import Loop, Outcome, Selection
 from parser_vae.training.progress import Progress
 from parser_vae.training.settings import PretrainSettings
+from parser_vae.training.supervised import Schedule, supervised_plan
 from parser_vae.treebank.conllu import read_treebank
 from parser_vae.treebank.sentence import Sentence
-
-FINAL_RATE = 0.05  # the learning rate falls linearly to this share of its start
 
 
 @dataclass(frozen=True)
@@ -77,28 +74,15 @@ def pretrain(
         parameters=sum(p.numel() for p in model.parameters()),
     )
 
-    def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
-        batch = model.indexer.batch([sentences[index] for index in indices])
-        losses = supervised_losses(model, batch)
-        if epoch <= options.decoder_epochs:
-            assert batch.heads is not None
-            arcs = heads_to_arcs(batch.heads, batch.lengths)
-            losses["reconstruction"] = model.decoder.reconstruction(model.decoder.context(batch), arcs).mean()
-        torch.stack(list(losses.values())).sum().backward()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
-
-    plan = Plan(
-        model=model,
-        optimiser=torch.optim.Adam(model.parameters(), lr=options.learning_rate),
-        epochs=options.epochs,
-        batches=lambda generator: shuffled_batches([s.length for s in sentences], options.batch_size, generator),
-        step=step,
+    plan = supervised_plan(
+        model,
+        [s.length for s in sentences],
+        lambda indices: model.indexer.batch([sentences[index] for index in indices]),
+        Schedule(options.epochs, options.batch_size, options.learning_rate, options.clip, options.average),
         evaluate=lambda: held_out.values(model),
         selections=(Selection("encoder.", "dev_uas", True), Selection("decoder.", "dev_reconstruction", False)),
-        schedule=lambda done: max(FINAL_RATE, 1 - done),
-        clip=options.clip,
-        average=options.average,
         what="pretraining",
+        decoder_epochs=options.decoder_epochs,
     )
     begin()
     out.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,9 @@ class AdaptData(Settings):
     source: Path | None = Field(None, description="labelled source sentences to mix in, where the method can")
     dev: Path | None = Field(None, description="labelled sentences to select on; default: the model's own dev file")
     test: Path | None = Field(None, description="labelled target sentences, only reported, never selected on")
+    target_train: Path | None = Field(None, description="labelled target sentences to learn from, where the method can")
+    silver: list[Path] = Field([], description="target sentences with trees by another parser, to learn from")
+    teachers: list[Path] = Field([], description="folders of further parsers trained on the source, to teach as well")
 
 
 class Objective(Settings):
@@ -71,6 +74,25 @@ class Objective(Settings):
     touch: Literal["objective", "all"] = Field(
         "objective", description="all: also perturb the relation scorer and tagger, as the paper's code does"
     )
+
+
+class SelfTrainingSettings(Settings):
+    """Rounds of students that learn from the source and from their teachers' trees of the target."""
+
+    rounds: int = Field(2, ge=1, description="how often new students are taught by the former ones")
+    students: int = Field(3, ge=1, description="students of every round but the last, which has one")
+    epochs: int = Field(12, ge=1, description="passes of a student over source and target")
+    batch_size: int = Field(8, ge=1, description="sentences a step")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights")
+    start: Literal["scratch", "base"] = Field("scratch", description="a student's first weights: new, or the source's")
+    targets: Literal["trees", "distribution"] = Field(
+        "trees", description="what teachers give: the best tree, or the probabilities of all arcs"
+    )
+    weights: Literal["confidence", "none"] = Field("confidence", description="how much an arc of a silver tree counts")
+    silver_weight: float = Field(1.0, gt=0, description="weight of target sentences against source ones")
+    source_repeats: int = Field(1, ge=1, description="how often the source is read in a pass")
 
 
 class AdaptTraining(Settings):
@@ -105,6 +127,7 @@ class AdaptSettings(MethodSections):
     preset: Preset = Field("default", description="default, paper (as printed) or paper-official (as its code runs)")
     method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
     structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
+    self_training: SelfTrainingSettings = Field(default_factory=lambda: SelfTrainingSettings.model_validate({}))
     objective: Objective = Field(default_factory=lambda: Objective.model_validate({}))
     training: AdaptTraining = Field(default_factory=lambda: AdaptTraining.model_validate({}))
 

@@ -73,7 +73,13 @@ def pretrain_arguments(files: Path, out: Path) -> list[str]:
 
 def adapt_arguments(files: Path, source_model: Path, out: Path) -> list[str]:
     data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--test", str(files / "test.conllu")]
-    return ["adapt", *data, "--out", str(out), "--epochs", "2", *SMALL_ADAPTATION]
+    return ["adapt", *data, "--method", "nes", "--out", str(out), "--epochs", "2", *SMALL_ADAPTATION]
+
+
+def self_training_arguments(files: Path, source_model: Path, out: Path) -> list[str]:
+    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--test", str(files / "test.conllu")]
+    small = ["--set=self_training.rounds=2", "--set=self_training.students=2", "--set=self_training.epochs=2"]
+    return ["adapt", *data, "--method", "self-training", "--out", str(out), *small, "--quiet", "--threads=1"]
 
 
 @pytest.fixture(scope="session")
@@ -87,4 +93,11 @@ def source_model(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def target_model(files: Path, source_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "target"
     assert cli.run(adapt_arguments(files, source_model, out)) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def self_trained_model(files: Path, source_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "self-trained"
+    assert cli.run(self_training_arguments(files, source_model, out)) == 0
     return out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from parser_vae import cli
-from tests.end_to_end.conftest import adapt_arguments, pretrain_arguments
+from tests.end_to_end.conftest import adapt_arguments, pretrain_arguments, self_training_arguments
 
 # One process does a run of its own, which loads and compiles everything, and forks a child for each further run. A
 # child saves its state after every step and is killed at a given call of a given function; None lets it end.
@@ -59,15 +59,19 @@ def drive(first: list[str], runs: list[tuple[str | None, int, list[str]]]) -> tu
 MOMENTS = [("step", 1), ("step", 5), ("rename", 3), ("rename", 10), ("rename", 11)]
 
 
-@pytest.mark.parametrize("command", ["pretrain", "adapt"])
+@pytest.mark.parametrize("what", ["pretrain", "adapt", "self-training"])
 def test_a_killed_and_resumed_run_ends_with_the_same_weights(
-    command: str, files: Path, source_model: Path, target_model: Path, tmp_path: Path
+    what: str, files: Path, source_model: Path, target_model: Path, self_trained_model: Path, tmp_path: Path
 ) -> None:
-    expected = {"pretrain": source_model, "adapt": target_model}[command]
+    expected = {"pretrain": source_model, "adapt": target_model, "self-training": self_trained_model}[what]
+    command = "pretrain" if what == "pretrain" else "adapt"
     runs: list[tuple[str | None, int, list[str]]] = []
 
     def full(out: Path) -> list[str]:
-        return pretrain_arguments(files, out) if command == "pretrain" else adapt_arguments(files, source_model, out)
+        if what == "pretrain":
+            return pretrain_arguments(files, out)
+        arguments = adapt_arguments if what == "adapt" else self_training_arguments
+        return arguments(files, source_model, out)
 
     for where, moment in MOMENTS:
         out = tmp_path / f"{where}-{moment}"

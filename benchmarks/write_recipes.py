@@ -1,0 +1,78 @@
+"""Write the recipes in configs/: every setting of pretrain and adapt with its value and its description.
+
+    python benchmarks/write_recipes.py
+
+Run it after a setting was added or changed; tests/training/test_recipes.py fails until then.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from parser_vae.training.settings import AdaptSettings, PretrainSettings
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PRETRAIN = {"data": {"train": "source/train.conllu"}}
+ADAPT = {"data": {"model": "runs/source", "target": ["target/unlabeled.conllu"]}}
+KG = {
+    "encoder": {"preset": "kg"},
+    "decoder": {"alignment": "previous", "predict_end": False},
+    "training": {"batch_size": 16},
+}
+RECIPES: dict[str, tuple[str, type[BaseModel], dict[str, Any]]] = {
+    "pretrain.toml": ("Every setting with its default.", PretrainSettings, PRETRAIN),
+    "pretrain-kg.toml": (
+        "The parser of Berliner et al. (2022): Kiperwasser and Goldberg's encoder, the language model as their code "
+        "runs it.",
+        PretrainSettings,
+        PRETRAIN | KG,
+    ),
+    "adapt.toml": ("Every setting with its default.", AdaptSettings, ADAPT),
+    "adapt-paper.toml": (
+        "NES as Berliner et al. (2022) describe it: both terms of the bound are optimised.",
+        AdaptSettings,
+        ADAPT | {"preset": "paper"},
+    ),
+    "adapt-paper-official.toml": (
+        "NES as the code published with Berliner et al. (2022) runs: no divergence, all parameters perturbed.",
+        AdaptSettings,
+        ADAPT | {"preset": "paper-official"},
+    ),
+}
+USE = {
+    PretrainSettings: "parser-vae pretrain --config configs/{} --train FILE --dev FILE --vectors FILE --out DIR",
+    AdaptSettings: "parser-vae adapt --config configs/{} --from DIR --target FILE --out DIR",
+}
+
+
+def main() -> None:
+    """Write every recipe."""
+    for name, (title, model, values) in RECIPES.items():
+        settings = model.model_validate(values)
+        lines = [f"# {title}", f"# {USE[model].format(name)}", "", *section(settings, "")]
+        (CONFIGS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def section(settings: BaseModel, prefix: str) -> list[str]:
+    """Return the lines of one section: its keys, then the sections below it."""
+    lines, below = [], []
+    fields = type(settings).model_fields
+    for key in sorted(fields, key=lambda name: name != "data"):  # the files first
+        field = fields[key]
+        value = getattr(settings, key)
+        if isinstance(value, BaseModel):
+            path = f"{prefix}{key}"
+            below += ["", f"[{path}]", *section(value, f"{path}.")]
+        else:
+            plain = settings.model_dump(mode="json", include={key})[key]
+            setting = f"# {key} =" if plain is None else f"{key} = {json.dumps(plain)}"  # TOML writes these like JSON
+            lines.append(f"{setting}  # {field.description}")
+    return lines + below
+
+
+if __name__ == "__main__":
+    main()

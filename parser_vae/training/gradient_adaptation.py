@@ -1,0 +1,89 @@
+"""Adaptation by a gradient method: the loop on raw target batches."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+
+from parser_vae.parsing.batches import shuffled_batches
+from parser_vae.parsing.model import TREE_FAMILIES, ParserModel
+from parser_vae.parsing.problem import ParsingProblem
+from parser_vae.training.heldout import HeldOut, encode
+from parser_vae.training.loop import Loop, Plan, Selection
+from parser_vae.training.material import Course, Material
+from parser_vae.training.method_settings import build_method
+from parser_vae.training.progress import Progress
+from parser_vae.training.settings import AdaptSettings
+
+
+class GradientAdaptation:
+    """One method of ``METHODS`` on the target, the parser kept from the epoch that is best on the source's dev file."""
+
+    def __init__(self, settings: AdaptSettings, material: Material) -> None:
+        self.settings, self.material = settings, material
+        model = self.model = material.model
+        for parameter in model.decoder.parameters():
+            parameter.requires_grad = not settings.objective.freeze_decoder
+        structure = TREE_FAMILIES[settings.structure or model.family](single_root=settings.objective.single_root)
+        self.problem = ParsingProblem(
+            model, structure, settings.objective.divergence, perturb_all=settings.objective.touch == "all"
+        )
+        threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
+        self.method = build_method(settings.method, settings, **threads)
+        self.method.check(self.problem)
+        self.sentences = [encode(model.indexer, sentence, labelled=False) for sentence in material.target]
+        self.held_out = None if material.dev is None else HeldOut(model.indexer, material.dev)
+
+    def run(self, out: Path, resume: bool, progress: Progress) -> Course:
+        """Return the course of the adaptation; the state of the run lives in ``out``."""
+        options, model, sentences, held_out = self.settings.training, self.model, self.sentences, self.held_out
+        if held_out is None:
+            progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")
+
+        def batches(generator: torch.Generator) -> list[list[int]]:
+            if options.order == "corpus":
+                every = list(range(len(sentences)))
+                return [every[start : start + options.batch_size] for start in every[:: options.batch_size]]
+            return shuffled_batches([s.length for s in sentences], options.batch_size, generator)
+
+        def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
+            model.eval()  # the objective is without dropout
+            batch = model.indexer.batch([sentences[i] for i in indices])
+            estimate = self.method.backward(self.problem, batch, generator)
+            loop.progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
+            return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
+
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        if self.method.state is not None:
+            learnt += self.method.state.parameters()
+        plan = Plan(
+            model=model,
+            optimiser=torch.optim.Adam(learnt, lr=options.learning_rate),
+            epochs=options.epochs,
+            batches=batches,
+            step=step,
+            evaluate=dict if held_out is None else lambda: held_out.values(model),
+            selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
+            clip=options.clip,
+            method_state=self.method.state,
+            evaluate_first=True,
+            seconds=options.seconds,
+            what=f"adapting by {self.settings.method}",
+        )
+        loop = Loop(plan, out, options.seed, progress, resume)
+        outcome = loop.run()
+        chosen = outcome.chosen.get("encoder.")
+        if chosen is None:
+            return Course(model, None, outcome, None, "the last epoch's (there was nothing to choose by)")
+        if chosen == 0:
+            why = "those from before adaptation (no epoch was better on the source's dev sentences)"
+        else:
+            why = f"epoch {chosen}'s, the best on the source's dev sentences"
+        last: ParserModel | None = None
+        if chosen != outcome.history[-1]["epoch"]:
+            loop.load_last()
+            last = copy.deepcopy(model)
+            loop.load_selected()
+        return Course(model, last, outcome, chosen, why)

@@ -1,0 +1,207 @@
+"""Self-training: parsers that agree on raw target sentences teach new parsers, round after round.
+
+The classic recipe (McClosky et al., 2006; Reichart and Rappoport, 2007) in the form that suits parsers with marginals:
+every arc counts as much as the teachers believe it, the teachers of later rounds are ensembles, and each student
+starts from scratch and reads the labelled source as well.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from parser_vae.errors import InputError
+from parser_vae.parsing.batches import Batch, Encoded
+from parser_vae.parsing.encoder import Encoder
+from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.storage import model_manifest, model_tensors, restore
+from parser_vae.parsing.vocabulary import Vocabulary, normalise
+from parser_vae.training.checkpoint import (
+    LOG,
+    MANIFEST,
+    ROUNDS,
+    has_state,
+    read_model,
+    remove_state,
+    write_model,
+)
+from parser_vae.training.heldout import HeldOut, encode
+from parser_vae.training.loop import Loop, Outcome
+from parser_vae.training.material import Course, Material
+from parser_vae.training.progress import JsonLog, Progress, Several
+from parser_vae.training.settings import AdaptSettings
+from parser_vae.training.silver import SilverTree, annotated, silver_trees
+from parser_vae.training.supervised import Schedule, supervised_plan
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sentence with its tree, gold or silver, how much each arc counts, and maybe a distribution over its arcs.
+
+    Attributes:
+        encoded: The sentence of n words as indices, annotated.
+        weights: Weight of each word's arc ``[n]``.
+        marginals: Probabilities of all arcs ``[n + 1, n + 1]``, to be learnt in place of the tree's.
+    """
+
+    encoded: Encoded
+    weights: list[float]
+    marginals: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trained student, with the steps and seconds that its training took."""
+
+    model: ParserModel
+    steps: int
+    seconds: float
+
+
+class SelfTrainingAdaptation:
+    """Rounds of students, each taught by the ones before; finished students are kept, so a stopped run goes on."""
+
+    name = "self-training"
+
+    def __init__(self, settings: AdaptSettings, material: Material) -> None:
+        """Prepare a run.
+
+        Raises:
+            InputError: The source's labelled sentences are not at hand.
+        """
+        if material.source is None:
+            raise InputError(
+                "self-training reads the labelled source, and the model's own is not where it was; give it by --source"
+            )
+        self.settings, self.seed, self.material = settings.self_training, settings.training.seed, material
+        base = material.model
+        self.target = [sentence.forms for sentence in material.target]
+        self.blank = ParserModel(
+            base.encoder.settings,
+            base.decoder.settings,
+            with_counts(base.vocabulary, [*self.target, *(sentence.forms for sentence in material.silver)]),
+            base.vector_words,
+            base.encoder.embedding.vectors,
+            base.family,
+        )
+        self.blank.decoder.load_state_dict(base.decoder.state_dict())
+        gold = [encode(self.blank.indexer, sentence) for sentence in material.source] * self.settings.source_repeats
+        given = [encode(self.blank.indexer, sentence) for sentence in material.silver]
+        self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in gold + given]
+        self.held_out = None if material.dev is None else HeldOut(self.blank.indexer, material.dev)
+
+    def run(self, out: Path, resume: bool, progress: Progress) -> Course:
+        """Return the course of the rounds; the students live below ``out``."""
+        teachers = [self.material.before.model, *(teacher.model for teacher in self.material.teachers)]
+        steps, seconds = 0, 0.0
+        with JsonLog(out / LOG) as log:
+            told = Several([log, progress])
+            history = [{"epoch": 0, **self._dev([self.material.model])}]
+            told.event("epoch", **history[0])
+            for number in range(1, self.settings.rounds + 1):
+                trees = silver_trees(teachers, self.target)
+                count = 1 if number == self.settings.rounds else self.settings.students
+                students = [self._student(number, k, trees, out, progress) for k in range(1, count + 1)]
+                teachers = [student.model for student in students]
+                steps += sum(student.steps for student in students)
+                seconds += sum(student.seconds for student in students)
+                values = {"confidence": confidence(trees), **self._dev(teachers)}
+                entry = {"epoch": number, **values, "steps": steps, "trained_seconds": round(seconds, 1)}
+                history.append(entry)
+                told.event("epoch", **entry)
+        why = f"round {self.settings.rounds}'s"
+        return Course(teachers[0], None, Outcome(history, {}, steps, seconds), self.settings.rounds, why)
+
+    def _dev(self, models: Sequence[ParserModel]) -> dict[str, float]:
+        """Return the mean scores of some parsers on the source's dev sentences; nothing where there are none."""
+        if self.held_out is None:
+            return {}
+        values = [self.held_out.values(model.eval()) for model in models]
+        return {name: sum(value[name] for value in values) / len(values) for name in ("dev_uas", "dev_las")}
+
+    def _student(self, number: int, k: int, trees: Sequence[SilverTree], out: Path, progress: Progress) -> Student:
+        """Return student ``k`` of a round, trained, or read from its folder where it has been trained before."""
+        folder = out / ROUNDS / f"{number}-{k}"
+        if (folder / MANIFEST).exists() and not has_state(folder):
+            stored = read_model(folder)
+            model = restore(stored.tensors, stored.manifest, folder).eval()
+            return Student(model, stored.manifest["steps"], stored.manifest["seconds"])
+        settings = self.settings
+        seed = 10_000 * self.seed + 100 * number + k
+        torch.manual_seed(seed)
+        model = self._new()
+        examples = self.labelled + [self._example(forms, tree) for forms, tree in zip(self.target, trees, strict=True)]
+        plan = supervised_plan(
+            model,
+            [example.encoded.length for example in examples],
+            lambda indices: batch_of(model, [examples[index] for index in indices]),
+            Schedule(settings.epochs, settings.batch_size, settings.learning_rate, settings.clip, settings.average),
+            evaluate=dict,
+            selections=(),
+            what=f"round {number}, student {k}",
+        )
+        outcome = Loop(plan, folder, seed, progress, has_state(folder)).run()
+        record = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1)}
+        card = f"# Student {k} of round {number}\n"
+        write_model(folder, model_tensors(model), model_manifest(model) | record, "", card)
+        remove_state(folder)
+        return Student(model.eval(), outcome.steps, outcome.seconds)
+
+    def _new(self) -> ParserModel:
+        """Return a parser with new weights, or the source's, that shares the frozen language model."""
+        model = copy.copy(self.blank)
+        model._modules = dict(self.blank._modules)
+        former = self.blank.encoder
+        model.encoder = Encoder(former.settings, self.blank.vocabulary, former.embedding.vectors)
+        if self.settings.start == "base":
+            model.encoder.load_state_dict(self.material.model.encoder.state_dict())
+        model.decoder.requires_grad_(False)
+        return model
+
+    def _example(self, forms: Sequence[str], tree: SilverTree) -> Example:
+        settings = self.settings
+        sure = tree.confidence if settings.weights == "confidence" else [1.0] * len(forms)
+        return Example(
+            annotated(self.blank.indexer, forms, tree),
+            [settings.silver_weight * value for value in sure],
+            tree.marginals if settings.targets == "distribution" else None,
+        )
+
+
+def batch_of(model: ParserModel, examples: Sequence[Example]) -> Batch:
+    """Return a padded batch of examples with arc weights and, where one of them has it, a distribution over heads."""
+    batch = model.indexer.batch([e.encoded for e in examples], [e.weights for e in examples])
+    if all(example.marginals is None for example in examples):
+        return batch
+    width = batch.words.shape[1]
+    targets = torch.zeros(len(examples), width, width)
+    for row, example in enumerate(examples):
+        size = example.encoded.length + 1
+        if example.marginals is None:
+            targets[row, example.encoded.heads, range(size)] = 1.0
+        else:
+            targets[row, :size, :size] = example.marginals
+    return replace(batch, head_targets=targets)
+
+
+def with_counts(vocabulary: Vocabulary, target: Sequence[Sequence[str]]) -> Vocabulary:
+    """Return the vocabulary with the target's occurrences counted as well.
+
+    Word dropout replaces a word the more often the rarer it is, and always one that was never counted: a student is to
+    learn the target's words too.
+    """
+    counts = Counter(normalise(form, vocabulary.numbers) for forms in target for form in forms)
+    summed = [count + counts[word] for word, count in zip(vocabulary.words, vocabulary.counts, strict=True)]
+    return replace(vocabulary, counts=summed, _index={})
+
+
+def confidence(trees: Sequence[SilverTree]) -> float:
+    """Return the mean probability of the arcs of some silver trees; 0 without any."""
+    values = [value for tree in trees for value in tree.confidence]
+    return sum(values) / max(1, len(values))
