@@ -1,9 +1,45 @@
 """How gradients get past an argmax; no method knows words, images or graphs."""
 
 from parser_vae.methods.base import Estimate, Method, Problem, Touched
+from parser_vae.methods.direct import Direct
+from parser_vae.methods.dpp import DifferentiablePerturbAndParse
+from parser_vae.methods.entropy import Entropy
+from parser_vae.methods.enumeration import Enumeration
+from parser_vae.methods.implicit_mle import ImplicitMLE
 from parser_vae.methods.nes import NaturalEvolution
+from parser_vae.methods.perturbed_optimiser import PerturbedOptimiser
+from parser_vae.methods.relaxed import Relaxed
+from parser_vae.methods.sparsemap import SparseMAP
 
-METHODS: dict[str, type[Method]] = {NaturalEvolution.name: NaturalEvolution}  # type: ignore[type-arg]
+METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
+    method.name: method
+    for method in (
+        NaturalEvolution,
+        Enumeration,
+        DifferentiablePerturbAndParse,
+        SparseMAP,
+        Relaxed,
+        PerturbedOptimiser,
+        ImplicitMLE,
+        Direct,
+        Entropy,
+    )
+}
 """Every method by its ``--method`` name; the test matrix runs over it."""
 
-__all__ = ["METHODS", "Estimate", "Method", "NaturalEvolution", "Problem", "Touched"]
+__all__ = [
+    "METHODS",
+    "DifferentiablePerturbAndParse",
+    "Direct",
+    "Entropy",
+    "Enumeration",
+    "Estimate",
+    "ImplicitMLE",
+    "Method",
+    "NaturalEvolution",
+    "PerturbedOptimiser",
+    "Problem",
+    "Relaxed",
+    "SparseMAP",
+    "Touched",
+]

@@ -72,11 +72,20 @@ class Structure(ABC):
         """Return every object ``[count, *shape]`` (float64) of one item; only for small sizes."""
         raise self._lacks(Capability.ENUMERATE)
 
+    def inside(self, shape: tuple[int, ...], lengths: Tensor) -> Tensor:
+        """Return which parts ``[batch, *shape]`` (bool) of padded items lie within their ``lengths [batch]``."""
+        return torch.arange(shape[0], device=lengths.device) < lengths[:, None]
+
     def log_count(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the natural logarithm ``[batch]`` of the number of objects (no part forbidden)."""
         raise self._lacks(Capability.COUNT)
 
     # ---------------------------------------------------------------- derived, the same for every structure
+
+    def readable(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return which parts ``[batch, *shape]`` (bool) objects can have: not padding, and not forbidden."""
+        allowed = scores != -torch.inf
+        return allowed if lengths is None else allowed & self.inside(tuple(scores.shape[1:]), lengths)
 
     def score(self, scores: Tensor, parts: Tensor) -> Tensor:
         """Return ``<scores, parts>`` ``[..., batch]``; a forbidden part that is not used counts as 0."""
@@ -104,6 +113,15 @@ class Structure(ABC):
             - self.log_partition(scores, lengths)
             + self.log_partition(other, lengths)
         )
+
+    def enumerate_padded(self, shape: tuple[int, ...], length: int) -> Tensor:
+        """Return every object ``[count, *shape]`` (float64) of an item of ``length`` in a batch padded to ``shape``."""
+        inside = self.inside(shape, torch.tensor([length]))[0]
+        own = (int(inside.sum()),) if len(shape) == 1 else tuple(int(inside.any(1 - axis).sum()) for axis in (0, 1))
+        objects = self.enumerate(own).flatten(1)
+        padded = torch.zeros(len(objects), *shape, dtype=torch.float64)
+        padded[:, inside] = objects
+        return padded
 
     def require(self, needed: frozenset[Capability], who: str) -> None:
         """Raise ``IncompatibleError`` naming what is missing unless every capability in ``needed`` is there."""

@@ -153,6 +153,12 @@ class PairwiseBinary(Structure):
         bits = torch.full_like(sizes(scores, None), bit_count(scores.shape[1])) if lengths is None else lengths
         return bits.to(device=scores.device, dtype=scores.dtype) * math.log(2.0)
 
+    def inside(self, shape: tuple[int, ...], lengths: Tensor) -> Tensor:
+        """Return which parts ``[batch, n + n(n-1)/2]`` (bool) are bits of their item, or products of two of them."""
+        bits = bit_count(shape[0])
+        last = torch.cat([torch.arange(bits), torch.triu_indices(bits, bits, 1)[1]])
+        return last.to(lengths.device) < lengths[:, None]
+
     def _split(self, scores: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the bits' scores ``[batch, n]`` and the products' ``[batch, n(n-1)/2]``, padding forbidden."""
         bits = bit_count(scores.shape[1])

@@ -36,6 +36,16 @@ class TreeStructure(Structure):
         """Return the best tree of each sentence as 0/1 arcs ``[batch, head, dependent]``."""
         return heads_to_arcs(self.argmax_heads(scores, lengths), lengths).to(scores.dtype)
 
+    def inside(self, shape: tuple[int, ...], lengths: Tensor) -> Tensor:
+        """Return which arcs ``[batch, head, dependent]`` (bool) join two nodes of their sentence."""
+        inside = torch.arange(shape[0], device=lengths.device) <= lengths[:, None]
+        return inside[:, :, None] & inside[:, None]
+
+    def readable(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return which arcs ``[batch, head, dependent]`` (bool) trees can have: none into the root, none to oneself."""
+        node = torch.arange(scores.shape[-1], device=scores.device)
+        return super().readable(scores, lengths) & (node > 0) & (node[:, None] != node)
+
 
 def heads_to_arcs(heads: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Return 0/1 arcs ``[..., head, dependent]`` (float32) of head vectors ``[..., n + 1]``, padding all 0."""

@@ -120,6 +120,11 @@ class UndirectedTrees(Structure):
         vertices = (self._words(scores, lengths) + 1).to(scores.dtype)
         return torch.where(vertices > 1, (vertices - 2) * vertices.log(), 0.0)
 
+    def inside(self, shape: tuple[int, ...], lengths: Tensor) -> Tensor:
+        """Return which edges ``[batch, edges]`` (bool) join two vertices of their graph."""
+        vertices = _vertices(shape[0])
+        return torch.triu_indices(vertices, vertices, 1, device=lengths.device)[1] < lengths[:, None]
+
     def _words(self, scores: Tensor, lengths: Tensor | None) -> Tensor:
         if lengths is None:
             size = _vertices(scores.shape[1])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from parser_vae.errors import ConfigError
 from parser_vae.methods import METHODS, Method
+from parser_vae.methods.differentiable import Mode, Noise
+from parser_vae.methods.direct import Approximation, Difference
 from parser_vae.methods.shaping import Shaping
 from parser_vae.training.config import Settings
 
@@ -21,10 +23,88 @@ class NesSettings(Settings):
     score_samples: int = Field(1, ge=0, description="Gumbel draws on the scores, shared by the population; 0: none")
 
 
+class EnumerationSettings(Settings):
+    """Enumeration of all objects."""
+
+    max_objects: int = Field(65_536, ge=1, description="refuse items (sentences) with more objects (trees) than this")
+
+
+class DppSettings(Settings):
+    """Differentiable perturb-and-parse."""
+
+    relaxation: Literal["expected", "marginals"] = Field(
+        "expected", description="smoothing of the search: expected (Corro and Titov, 2019) or marginals"
+    )
+    mode: Mode = Field("soft", description="what is reconstructed: soft, hard_forward or straight_through")
+    temperature: float = Field(1.0, gt=0, description="divides the perturbed scores")
+    noise: Noise = Field("gumbel", description="on the scores: gumbel or none")
+
+
+class SparseMAPSettings(Settings):
+    """SparseMAP."""
+
+    max_iter: int = Field(100, ge=1, description="active-set iterations a sentence; the paper's code stops at 10")
+    temperature: float = Field(1.0, gt=0, description="divides the perturbed scores")
+    noise: Noise = Field("gumbel", description="on the scores: gumbel or none")
+
+
+class RelaxedSettings(Settings):
+    """Marginals of perturbed scores: stochastic softmax tricks, Gumbel-softmax."""
+
+    temperature: float = Field(1.0, gt=0, description="divides the perturbed scores, at the first update")
+    floor: float = Field(0.1, gt=0, description="lowest temperature")
+    rate: float = Field(0.0, ge=0, description="the temperature falls as exp(-rate * updates); 0 keeps it")
+    every: int = Field(500, ge=1, description="updates between two changes of the temperature")
+    mode: Mode = Field("soft", description="what is reconstructed: soft, hard_forward or straight_through")
+    noise: Noise = Field("gumbel", description="on the scores: gumbel or none")
+
+
+class PerturbedSettings(Settings):
+    """Perturbed optimisers."""
+
+    samples: int = Field(8, ge=2, description="searches a sentence")
+    sigma: float = Field(1.0, gt=0, description="scale of the noise on the scores")
+    density: Literal["gumbel", "normal"] = Field("gumbel", description="of the noise: gumbel or normal")
+
+
+class ImplicitMLESettings(Settings):
+    """Implicit maximum likelihood."""
+
+    strength: float = Field(10.0, gt=0, description="how far the target's scores move along the loss (lambda)")
+    samples: int = Field(1, ge=1, description="draws of the noise a sentence")
+    noise: Literal["sum_of_gamma", "gumbel"] = Field("sum_of_gamma", description="on the scores: sum_of_gamma, gumbel")
+
+
+class DirectSettings(Settings):
+    """Direct optimisation."""
+
+    epsilon: float = Field(1.0, gt=0, description="weight of the loss in the second search, at the first update")
+    floor: float = Field(0.1, gt=0, description="lowest epsilon")
+    rate: float = Field(0.0, ge=0, description="epsilon falls as exp(-rate * updates); 0 keeps it")
+    every: int = Field(500, ge=1, description="updates between two changes of epsilon")
+    difference: Difference = Field("towards", description="of two searches: towards low losses, away, or symmetric")
+    loss: Approximation = Field("auto", description="in the second search: linear, coordinate, enumerate or auto")
+    max_objects: int = Field(65_536, ge=1, description="loss = enumerate refuses items with more objects than this")
+
+
+class EntropySettings(Settings):
+    """Entropy minimisation."""
+
+    of: Literal["object", "parts"] = Field("parts", description="the whole tree's distribution, or each word's head's")
+
+
 class MethodSections(Settings):
     """One section per method, named like it; only the chosen method's is read."""
 
     nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
+    enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings.model_validate({}))
+    dpp: DppSettings = Field(default_factory=lambda: DppSettings.model_validate({}))
+    sparsemap: SparseMAPSettings = Field(default_factory=lambda: SparseMAPSettings.model_validate({}))
+    relaxed: RelaxedSettings = Field(default_factory=lambda: RelaxedSettings.model_validate({}))
+    perturbed_optimiser: PerturbedSettings = Field(default_factory=lambda: PerturbedSettings.model_validate({}))
+    implicit_mle: ImplicitMLESettings = Field(default_factory=lambda: ImplicitMLESettings.model_validate({}))
+    direct: DirectSettings = Field(default_factory=lambda: DirectSettings.model_validate({}))
+    entropy: EntropySettings = Field(default_factory=lambda: EntropySettings.model_validate({}))
 
 
 def build_method(name: str, sections: MethodSections, **more: Any) -> Method[Any]:

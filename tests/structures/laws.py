@@ -133,6 +133,12 @@ def enumerate_lists_every_object(instance: Instance) -> None:
     assert found.dtype == torch.float64
     assert {tuple(o) for o in found.flatten(1).tolist()} == {tuple(o) for o in expected.flatten(1).tolist()}
     assert len(found) == len(expected)
+    for size, objects in zip(instance.sizes, instance.all_objects, strict=True):
+        padded = instance.structure.enumerate_padded(tuple(objects.shape[1:]), size)
+        assert {tuple(o) for o in padded.flatten(1).tolist()} == {tuple(o) for o in objects.flatten(1).tolist()}
+        assert len(padded) == len(objects)
+    used = torch.stack([objects.amax(0) for objects in instance.all_objects]) > 0
+    assert torch.equal(instance.structure.readable(instance.scores(), instance.lengths), used)
 
 
 def samples_follow_the_distribution(instance: Instance) -> None:
