@@ -9,9 +9,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from parser_vae.graphs.model import GraphModel
 from parser_vae.methods.base import Touched
+from parser_vae.methods.population import Parameters
 from parser_vae.structures.base import Structure
 from parser_vae.structures.subset import Subset
 from parser_vae.structures.undirected import UndirectedTrees
@@ -71,7 +73,9 @@ class GraphProblem:
 
     def reconstruction(self, batch: Tensor, latent: Tensor) -> Tensor:
         """Return ``-log p(trajectory | latent)`` ``[..., batch]`` of Gaussians around the predictions; see ``unit``."""
-        predicted = self.model.decoder(batch, latent, self.every)
+        return self._loss(batch, self.model.decoder(batch, latent, self.every))
+
+    def _loss(self, batch: Tensor, predicted: Tensor) -> Tensor:
         squares = (predicted - batch[:, 1:]).square().sum((-3, -2, -1))
         if self.unit == "point":
             return squares / (2 * VARIANCE * batch.shape[2])
@@ -82,6 +86,33 @@ class GraphProblem:
         members = len(latents)
         together = torch.cat([latent.to(batch.dtype) for latent in latents])
         return self.reconstruction(batch.repeat(members, 1, 1, 1), together).view(members, -1)
+
+    def population_scores(self, batch: Tensor, parameters: Parameters) -> Tensor:
+        """Return the scores ``[members, batch, edges]`` of all members, by products over all of them at once."""
+        return functional_call(self.model.encoder, self._stacked("encoder.", parameters), (batch,))
+
+    def population_losses(self, batch: Tensor, parameters: Parameters, latents: Tensor) -> Tensor:
+        """Return the reconstruction ``[members, batch]`` of one hard latent for each member and item."""
+        predicted = functional_call(
+            self.model.decoder, self._stacked("decoder.", parameters), (batch, latents, self.every)
+        )
+        return self._loss(batch, predicted)
+
+    def population_bytes(self, batch: Tensor) -> int:
+        """Return about how much memory a member takes: a few hidden layers of all messages."""
+        items, frames, points, _ = batch.shape
+        starts = -(-(frames - 1) // self.every)
+        return 6 * items * starts * points * (points - 1) * self.model.settings.hidden * batch.element_size()
+
+    def _stacked(self, prefix: str, parameters: Parameters) -> dict[str, Tensor]:
+        """Return the parameters of encoder or decoder in every member ``[members, ...]``, perturbed or not."""
+        result = {name: one.members() for name, one in parameters.items() if name.startswith(prefix)}
+        members = 2 * len(next(iter(parameters.values())).direction())
+        return {
+            name.removeprefix(prefix): result.get(name, p.expand(members, *p.shape))
+            for name, p in self.model.named_parameters()
+            if name.startswith(prefix)
+        }
 
     def reconstruction_is_shared(self, batch: Tensor) -> bool:
         """Return whether the decoder is frozen."""
