@@ -85,9 +85,9 @@ class _Scene:
             figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
 
     def _draw_one(self, axes: Axes, column: int, row: int, time: float, trails: bool) -> None:
-        positions = self.positions[column]
+        positions = self.positions[column].numpy()
         before = min(int(time), len(positions) - 2)
-        now = torch.lerp(positions[before], positions[before + 1], time - before)
+        now = positions[before] + (time - before) * (positions[before + 1] - positions[before])
         if self.true is None:
             kinds = ["right" if edge else "" for edge in self.inferred[column]]
         elif row == 0:
@@ -107,8 +107,8 @@ class _Scene:
                 axes.plot(way[:, 0], way[:, 1], color=colour, alpha=shade, linewidth=1.5, zorder=1)
         axes.scatter(now[:, 0], now[:, 1], c=colours, s=60, edgecolors="white", zorder=3)
         low, high = self.positions.amin((0, 1, 2)), self.positions.amax((0, 1, 2))
-        margin = 0.08 * (high - low)
-        axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+        (left, right), (bottom, top) = torch.stack([low - 0.08 * (high - low), high + 0.08 * (high - low)], 1).tolist()
+        axes.set(xlim=(left, right), ylim=(bottom, top))
         axes.set(xticks=[], yticks=[], aspect="equal")
         if row == 0:
             axes.set_title(f"sample {self.first + column}", fontsize=10)
@@ -181,7 +181,7 @@ def _figure_class() -> type[Figure]:
 def _save(figure: Figure, out: Path) -> None:
     kind = out.suffix.removeprefix(".").lower()
     if kind not in ("png", "svg", "pdf"):
-        raise InputError(f"{out}: cannot draw that; name a file that ends in .png, .svg or .pdf")
+        raise InputError(f"{out}: cannot draw that; name a file that ends in .png, .svg or .pdf, or .gif")
     picture = io.BytesIO()
     figure.savefig(picture, format=kind, dpi=110)
     with replacing(out) as file:

@@ -25,6 +25,9 @@ class GraphsObjective(Settings):
     teacher_forcing: int = Field(9, ge=1, description="frames between two true ones when the motion is predicted")
     unit: Unit = Field("point", description="point: per point, edges in both directions, as published; sample: nats")
     divergence: Divergence = Field("gumbel", description="pull on the edge scores: gumbel, exact_gibbs or none")
+    max_range: float | None = Field(
+        None, gt=0, description="keep trees' scores this near to the largest in sums; 15 as published; default: all"
+    )
 
 
 class GraphsTraining(Settings):

@@ -122,7 +122,7 @@ def train(
 def problem_of(settings: GraphsSettings, model: GraphModel, points: int) -> GraphProblem:
     """Return the problem that these settings describe."""
     objective = settings.objective
-    structure = structure_of(settings.latent, points)
+    structure = structure_of(settings.latent, points, objective.max_range)
     return GraphProblem(model, structure, objective.teacher_forcing, objective.unit, objective.divergence)
 
 
