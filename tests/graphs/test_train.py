@@ -117,15 +117,18 @@ def test_evaluate_reports_every_model_and_their_mean(
     assert true is not None
     found = 100 * 2 * (inferred.edges & true).sum(1) / (inferred.edges.sum(1) + true.sum(1))
     assert float(found.mean()) == pytest.approx(first["best_f1"], rel=1e-5)
-    assert Image.open(outputs["curves"]).size[0] > 500
+    with Image.open(outputs["curves"]) as picture:
+        assert picture.size[0] > 500
 
 
 def test_pictures(data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("still.png", "moving.gif"):
         options = ["--data", str(data / "test.npz"), "--out", str(tmp_path / name), "--samples", "1"]
         assert cli.run(["graphs", "show", str(trained), *options]) == 0
-    assert Image.open(tmp_path / "still.png").size[1] > 300
-    assert Image.open(tmp_path / "moving.gif").n_frames == 19
+    with Image.open(tmp_path / "still.png") as picture:
+        assert picture.size[1] > 300
+    with Image.open(tmp_path / "moving.gif") as animation:
+        assert animation.n_frames == 19
     unlabelled = tmp_path / "own.npz"
     np.savez(unlabelled, trajectories=read_trajectories(data / "test.npz").positions.numpy())
     assert cli.run(["graphs", "show", str(trained), "--data", str(unlabelled), "--out", str(tmp_path / "own.svg")]) == 0
