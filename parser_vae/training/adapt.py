@@ -16,6 +16,7 @@ from parser_vae.parsing.storage import extend_with_target, model_manifest, model
 from parser_vae.training.card import adapt_card, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
+from parser_vae.training.dcst import DcstAdaptation
 from parser_vae.training.gradient_adaptation import GradientAdaptation
 from parser_vae.training.material import Course, Material
 from parser_vae.training.pretrain import source_sentences
@@ -25,7 +26,9 @@ from parser_vae.training.settings import AdaptSettings
 from parser_vae.treebank.conllu import read_treebank
 from parser_vae.treebank.sentence import Sentence
 
-RECIPES: dict[str, type[SelfTrainingAdaptation]] = {SelfTrainingAdaptation.name: SelfTrainingAdaptation}
+RECIPES: dict[str, type[SelfTrainingAdaptation] | type[DcstAdaptation]] = {
+    recipe.name: recipe for recipe in (SelfTrainingAdaptation, DcstAdaptation)
+}
 """Ways to adapt that are schedules of trainings and not gradient methods, by their ``--method`` name."""
 
 

@@ -7,8 +7,6 @@ starts from scratch and reads the labelled source as well.
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,25 +16,15 @@ from torch import Tensor
 
 from parser_vae.errors import InputError
 from parser_vae.parsing.batches import Batch, Encoded
-from parser_vae.parsing.encoder import Encoder
 from parser_vae.parsing.model import ParserModel
-from parser_vae.parsing.storage import model_manifest, model_tensors, restore
-from parser_vae.parsing.vocabulary import Vocabulary, normalise
-from parser_vae.training.checkpoint import (
-    LOG,
-    MANIFEST,
-    ROUNDS,
-    has_state,
-    read_model,
-    remove_state,
-    write_model,
-)
+from parser_vae.training.checkpoint import LOG, ROUNDS
 from parser_vae.training.heldout import HeldOut, encode
-from parser_vae.training.loop import Loop, Outcome
+from parser_vae.training.loop import Outcome, Plan
 from parser_vae.training.material import Course, Material
 from parser_vae.training.progress import JsonLog, Progress, Several
 from parser_vae.training.settings import AdaptSettings
 from parser_vae.training.silver import SilverTree, annotated, silver_trees
+from parser_vae.training.students import Student, Students
 from parser_vae.training.supervised import Schedule, supervised_plan
 
 
@@ -55,15 +43,6 @@ class Example:
     marginals: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Student:
-    """A trained student, with the steps and seconds that its training took."""
-
-    model: ParserModel
-    steps: int
-    seconds: float
-
-
 class SelfTrainingAdaptation:
     """Rounds of students, each taught by the ones before; finished students are kept, so a stopped run goes on."""
 
@@ -80,17 +59,9 @@ class SelfTrainingAdaptation:
                 "self-training reads the labelled source, and the model's own is not where it was; give it by --source"
             )
         self.settings, self.seed, self.material = settings.self_training, settings.training.seed, material
-        base = material.model
         self.target = [sentence.forms for sentence in material.target]
-        self.blank = ParserModel(
-            base.encoder.settings,
-            base.decoder.settings,
-            with_counts(base.vocabulary, [*self.target, *(sentence.forms for sentence in material.silver)]),
-            base.vector_words,
-            base.encoder.embedding.vectors,
-            base.family,
-        )
-        self.blank.decoder.load_state_dict(base.decoder.state_dict())
+        self.students = Students(material.model, [*self.target, *(sentence.forms for sentence in material.silver)])
+        self.blank = self.students.blank
         gold = [encode(self.blank.indexer, sentence) for sentence in material.source] * self.settings.source_repeats
         given = [encode(self.blank.indexer, sentence) for sentence in material.silver]
         self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in gold + given]
@@ -126,43 +97,23 @@ class SelfTrainingAdaptation:
         return {name: sum(value[name] for value in values) / len(values) for name in ("dev_uas", "dev_las")}
 
     def _student(self, number: int, k: int, trees: Sequence[SilverTree], out: Path, progress: Progress) -> Student:
-        """Return student ``k`` of a round, trained, or read from its folder where it has been trained before."""
-        folder = out / ROUNDS / f"{number}-{k}"
-        if (folder / MANIFEST).exists() and not has_state(folder):
-            stored = read_model(folder)
-            model = restore(stored.tensors, stored.manifest, folder).eval()
-            return Student(model, stored.manifest["steps"], stored.manifest["seconds"])
+        """Return student ``k`` of a round."""
         settings = self.settings
-        seed = 10_000 * self.seed + 100 * number + k
-        torch.manual_seed(seed)
-        model = self._new()
         examples = self.labelled + [self._example(forms, tree) for forms, tree in zip(self.target, trees, strict=True)]
-        plan = supervised_plan(
-            model,
-            [example.encoded.length for example in examples],
-            lambda indices: batch_of(model, [examples[index] for index in indices]),
-            Schedule(settings.epochs, settings.batch_size, settings.learning_rate, settings.clip, settings.average),
-            evaluate=dict,
-            selections=(),
-            what=f"round {number}, student {k}",
-        )
-        outcome = Loop(plan, folder, seed, progress, has_state(folder)).run()
-        record = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1)}
-        card = f"# Student {k} of round {number}\n"
-        write_model(folder, model_tensors(model), model_manifest(model) | record, "", card)
-        remove_state(folder)
-        return Student(model.eval(), outcome.steps, outcome.seconds)
 
-    def _new(self) -> ParserModel:
-        """Return a parser with new weights, or the source's, that shares the frozen language model."""
-        model = copy.copy(self.blank)
-        model._modules = dict(self.blank._modules)
-        former = self.blank.encoder
-        model.encoder = Encoder(former.settings, self.blank.vocabulary, former.embedding.vectors)
-        if self.settings.start == "base":
-            model.encoder.load_state_dict(self.material.model.encoder.state_dict())
-        model.decoder.requires_grad_(False)
-        return model
+        def plan_of(model: ParserModel) -> Plan:
+            return supervised_plan(
+                model,
+                [example.encoded.length for example in examples],
+                lambda indices: batch_of(model, [examples[index] for index in indices]),
+                Schedule(settings.epochs, settings.batch_size, settings.learning_rate, settings.clip, settings.average),
+                evaluate=dict,
+                selections=(),
+                what=f"round {number}, student {k}",
+            )
+
+        seed = 10_000 * self.seed + 100 * number + k
+        return self.students.train(out / ROUNDS / f"{number}-{k}", seed, settings.start, plan_of, progress)
 
     def _example(self, forms: Sequence[str], tree: SilverTree) -> Example:
         settings = self.settings
@@ -188,17 +139,6 @@ def batch_of(model: ParserModel, examples: Sequence[Example]) -> Batch:
         else:
             targets[row, :size, :size] = example.marginals
     return replace(batch, head_targets=targets)
-
-
-def with_counts(vocabulary: Vocabulary, target: Sequence[Sequence[str]]) -> Vocabulary:
-    """Return the vocabulary with the target's occurrences counted as well.
-
-    Word dropout replaces a word the more often the rarer it is, and always one that was never counted: a student is to
-    learn the target's words too.
-    """
-    counts = Counter(normalise(form, vocabulary.numbers) for forms in target for form in forms)
-    summed = [count + counts[word] for word, count in zip(vocabulary.words, vocabulary.counts, strict=True)]
-    return replace(vocabulary, counts=summed, _index={})
 
 
 def confidence(trees: Sequence[SilverTree]) -> float:

@@ -95,6 +95,17 @@ class SelfTrainingSettings(Settings):
     source_repeats: int = Field(1, ge=1, description="how often the source is read in a pass")
 
 
+class DcstSettings(Settings):
+    """A student that learns tagging tasks from the target's silver trees, arcs from the source alone."""
+
+    epochs: int = Field(12, ge=1, description="passes of the student over source and target")
+    batch_size: int = Field(8, ge=1, description="sentences a step")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights")
+    weight: float = Field(0.5, gt=0, description="weight of each tagging task against arcs and relations")
+
+
 class AdaptTraining(Settings):
     """How long and how a parser is adapted."""
 
@@ -130,6 +141,7 @@ class AdaptSettings(MethodSections):
     method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
     structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
     self_training: SelfTrainingSettings = Field(default_factory=lambda: SelfTrainingSettings.model_validate({}))
+    dcst: DcstSettings = Field(default_factory=lambda: DcstSettings.model_validate({}))
     objective: Objective = Field(default_factory=lambda: Objective.model_validate({}))
     training: AdaptTraining = Field(default_factory=lambda: AdaptTraining.model_validate({}))
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,43 @@ def test_a_run_leaves_a_model_folder_and_nothing_else(which: str, request: pytes
     assert sorted(path.name for path in folder.iterdir()) == MODEL_FILES
     events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == ([0, 1, 2][which == "source_model" :])
+
+
+def test_a_recipe_leaves_its_students_beside_the_model(self_trained_model: Path) -> None:
+    assert sorted(path.name for path in self_trained_model.iterdir()) == sorted([*MODEL_FILES, "rounds"])
+    assert sorted(path.name for path in (self_trained_model / "rounds").iterdir()) == ["1-1", "1-2", "2-1"]
+    last = (self_trained_model / "rounds" / "2-1" / "manifest.json").read_text()
+    assert json.loads(last)["kind"] == "parser"
+    events = [json.loads(line) for line in (self_trained_model / "log.jsonl").read_text().splitlines()]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [0, 1, 2]
+    assert 0 < events[-1]["confidence"] <= 1
+
+
+def test_dcst_adapts_from_file_to_file(files: Path, source_model: Path, tmp_path: Path) -> None:
+    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--test", str(files / "test.conllu")]
+    common = ["--method", "dcst", "--set=dcst.epochs=2", "--quiet", "--threads=1"]
+    for out in ("first", "second"):
+        assert cli.run(["adapt", *data, "--out", str(tmp_path / out), *common]) == 0
+    first, second = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("first", "second"))
+    assert first == second != (source_model / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["self-training", "dcst"])
+def test_a_recipe_needs_the_labelled_source(
+    method: str, files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(source_model, moved)
+    manifest = json.loads((moved / "manifest.json").read_text())
+    manifest["source"] = {"train": "/nowhere/train.conllu", "dev": None}
+    (moved / "manifest.json").write_text(json.dumps(manifest))
+    out = tmp_path / "out"
+    arguments = ["adapt", "--from", str(moved), "--target", str(files / "target.conllu"), "--out", str(out)]
+    assert cli.run([*arguments, "--method", method, "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {method} reads the labelled source")
+    assert error.endswith("give it by --source\n")
+    assert not out.exists()
 
 
 def test_parsing_changes_two_columns_and_nothing_else(files: Path, target_model: Path, tmp_path: Path) -> None:
