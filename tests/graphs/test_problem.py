@@ -11,8 +11,8 @@ from torch import Tensor
 
 from parser_vae.graphs.model import GraphModel
 from parser_vae.graphs.problem import VARIANCE, GraphProblem, structure_of
-from parser_vae.methods import NaturalEvolution, Relaxed
-from parser_vae.methods.enumeration import Enumeration
+from parser_vae.methods import Enumeration, NaturalEvolution, Relaxed, ScoreFunction
+from parser_vae.methods.baselines import BaselineKind
 from parser_vae.structures.noise import gumbel
 from tests.graphs.conftest import small_model
 
@@ -156,3 +156,26 @@ def test_enumeration_is_the_gradient_of_the_expected_loss(problem: GraphProblem,
     (((scores @ objects.T).softmax(1) * losses).sum(1) + divergence).mean().backward()
     for one, other in zip(found, gradients(problem), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("baseline", ["leave_one_out", "learned"])
+def test_the_score_function_agrees_with_enumeration(
+    problem: GraphProblem, positions: Tensor, baseline: BaselineKind
+) -> None:
+    method = ScoreFunction[Tensor](distribution="gibbs", samples=2, baseline=baseline, hidden=4)
+    generator = torch.Generator().manual_seed(3)
+    many = positions[:1].repeat(100, 1, 1, 1)
+    estimates = []
+    for _ in range(40):
+        problem.model.zero_grad()
+        method.backward(problem, many, generator)
+        estimates.append(torch.cat([gradient.flatten() for gradient in gradients(problem)]))
+    problem.model.zero_grad()
+    Enumeration[Tensor]().backward(problem, positions[:1], generator)
+    exact = torch.cat([gradient.flatten() for gradient in gradients(problem)])
+    estimated = torch.stack(estimates)
+    error = estimated.std(0) / len(estimates) ** 0.5
+    close = (estimated.mean(0) - exact).abs() <= 4.5 * error + 1e-9 * exact.abs().max()
+    assert close.all()
+    # and not because everything would have been close enough
+    assert (error < exact.abs() / 5).double().mean() > 0.5
