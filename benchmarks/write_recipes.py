@@ -33,8 +33,8 @@ SMOKE: dict[str, Any] = {
 }
 SMALL: dict[str, Any] = {
     "model": {"hidden": 32},
-    "objective": {"teacher_forcing": 3},
-    "training": {"updates": 2000, "evaluate_every": 200, "batch_size": 32, "learning_rate": 3e-3},
+    "objective": {"teacher_forcing": 1},
+    "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 3e-3},
     "nes": {"population": 600, "sigma": 0.01},
 }
 PAPER: dict[str, Any] = {
@@ -62,7 +62,7 @@ RECIPES: dict[str, tuple[str, type[BaseModel], dict[str, Any]]] = {
         ADAPT | {"preset": "paper-official"},
     ),
     "graphs-smoke.toml": ("Moving points, seconds: does it run?", GraphsSettings, GRAPHS | SMOKE),
-    "graphs-small.toml": ("Moving points, minutes: 5 points, 5000 samples.", GraphsSettings, GRAPHS | SMALL),
+    "graphs-small.toml": ("Moving points, minutes: 6 points, 5000 samples.", GraphsSettings, GRAPHS | SMALL),
     "graphs-paper.toml": (
         "Moving points as Paulus et al. (2020) and Berliner et al. (2022): 10 points, 50,000 samples and updates.",
         GraphsSettings,

@@ -42,8 +42,8 @@ RECIPES: dict[str, BaseModel] = {
         GRAPHS
         | {
             "model": {"hidden": 32},
-            "objective": {"teacher_forcing": 3},
-            "training": {"updates": 2000, "evaluate_every": 200, "batch_size": 32, "learning_rate": 3e-3},
+            "objective": {"teacher_forcing": 1},
+            "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 3e-3},
             "nes": {"population": 600, "sigma": 0.01},
         }
     ),
