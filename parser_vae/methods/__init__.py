@@ -20,6 +20,11 @@ METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
     method.name: method
     for method in (
         NaturalEvolution,
+        ScoreFunction,
+        Importance,
+        Rebar,
+        Relax,
+        Arm,
         Enumeration,
         DifferentiablePerturbAndParse,
         SparseMAP,
@@ -28,11 +33,6 @@ METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
         ImplicitMLE,
         Direct,
         Entropy,
-        ScoreFunction,
-        Importance,
-        Rebar,
-        Relax,
-        Arm,
     )
 }
 """Every method by its ``--method`` name; the test matrix runs over it."""

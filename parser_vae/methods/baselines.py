@@ -33,7 +33,7 @@ class RunningMean(nn.Module):
 
     def value(self) -> Tensor:
         """Return the mean ``[]`` so far; the few first losses weigh more, so that it does not start from 0."""
-        return self.mean / (1 - DECAY ** self.updates.clamp_min(1))
+        return self.mean / (1 - DECAY ** max(1, int(self.updates)))
 
     def update(self, losses: Tensor) -> None:
         """Take the losses of an update into the mean."""

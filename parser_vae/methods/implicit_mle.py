@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from parser_vae.errors import ConfigError
 from parser_vae.methods.base import BatchT, Estimate, Method, Problem
@@ -52,8 +51,13 @@ class ImplicitMLE(Method[BatchT]):
         scores = problem.scores(batch)
         centre = scores.detach()
         total, direction, moved = centre.new_zeros(len(centre)), torch.zeros_like(centre), 0.0
+        parts = 1
+        if self.noise == "sum_of_gamma":
+            parts = max(1, round(float(structure.argmax(centre, lengths).flatten(1).sum(1).mean())))
         for _ in range(self.samples):
-            noisy = centre + self._draw(structure.argmax(centre, lengths), generator)
+            # one part's sum of gammas is a Gumbel
+            draw = gumbel(centre, generator) if parts == 1 else sum_of_gamma(centre, generator, k=parts)
+            noisy = centre + draw
             latent = structure.argmax(noisy, lengths)
             losses, slope = reconstruction_slope(problem, batch, latent, weight / self.samples)
             target = structure.argmax(noisy - self.strength * slope, lengths)
@@ -63,10 +67,3 @@ class ImplicitMLE(Method[BatchT]):
         surrogate = structure.score(scores, direction)
         objective = backpropagate(problem, batch, scores, total, weight, surrogate)
         return Estimate(objective, evaluations=self.samples * len(scores), metrics={"moved": moved})
-
-    def _draw(self, best: Tensor, generator: torch.Generator) -> Tensor:
-        """Return noise for the parts of objects such as ``best [batch, *shape]``."""
-        if self.noise == "gumbel":
-            return gumbel(best, generator)
-        parts = max(1, round(float(best.flatten(1).sum(1).mean())))
-        return sum_of_gamma(best, generator, k=parts)

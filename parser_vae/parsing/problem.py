@@ -87,7 +87,7 @@ class ParsingProblem:
         the left send messages there: it runs once, and the softmax once for each distinct set of messages.
         """
         context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack(list(latents)))
+        return distinct_reconstruction(self.model.decoder, context, torch.stack([tree.bool() for tree in latents]))
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""
