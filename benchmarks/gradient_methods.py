@@ -6,8 +6,8 @@
 Sentences are drawn from ``unlabeled.conllu`` of the treebank by the seed, as a shuffled batch would be: of all lengths.
 Latent trees have any number of roots, the language model is frozen and there is no divergence, as in the papers. Each
 row is a process of its own with one thread: compiled code is warmed up on two sentences, the median CPU seconds of
-``--repeat`` gradients count, and the peak is that of the process, less what it held before the first gradient. Entropy
-and enumeration need no noise; enumeration serves short sentences only and is left out here.
+``--repeat`` gradients count, and the peak is that of the process, less what it held before the first gradient.
+Enumeration is for short sentences only, and left out.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--latents", default=",".join(LATENTS))
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument(
-        "--teacher-forcing", default="1", help="frames between two true ones; the paper has 9, and 3 for NES"
+        "--teacher-forcing", default="3", help="frames between two true ones; the paper has 9, and 3 for NES"
     )
     parser.add_argument("--set", action="append", default=[], help="a further setting of every run; name it with --tag")
     parser.add_argument("--tag", default="", help="a name for results under further settings")

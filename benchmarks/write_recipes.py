@@ -32,9 +32,10 @@ SMOKE: dict[str, Any] = {
     "nes": {"population": 20, "sigma": 0.01},
 }
 SMALL: dict[str, Any] = {
-    "model": {"hidden": 32},
-    "objective": {"teacher_forcing": 1},
-    "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 3e-3},
+    "model": {"hidden": 64},
+    "objective": {"teacher_forcing": 3},
+    "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
+    "relaxed": {"temperature": 0.5},
     "nes": {"population": 600, "sigma": 0.01},
 }
 PAPER: dict[str, Any] = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from parser_vae.methods.annealing import Annealing, Schedule
 from parser_vae.training import loop as loop_module
 from parser_vae.training.loop import Loop, Outcome, Plan, Selection
 from parser_vae.training.progress import Quiet, read_log
@@ -76,6 +78,26 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert [{k: v for k, v in entry.items() if k != "trained_seconds"} for entry in outcome.history] == without_time
     logged = [entry["epoch"] for entry in read_log(tmp_path / "broken" / "log.jsonl") if entry["event"] == "epoch"]
     assert logged == [1, 2, 3]
+
+
+def test_what_a_method_counts_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+
+    def annealed(stop_at: int | None = None) -> Plan:
+        made, state = plan(network(), stop_at=stop_at), Annealing(Schedule(rate=0.5, every=1, floor=0.01))
+
+        def step(indices: list[int], epoch: int, generator: torch.Generator) -> Mapping[str, float]:
+            return dict(made.step(indices, epoch, generator)) | {"temperature": state.advance()}
+
+        return replace(made, step=step, method_state=state)
+
+    _, expected = run(tmp_path / "whole", annealed())
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", annealed(stop_at=5))
+    _, outcome = run(tmp_path / "broken", annealed(), resume=True)
+    temperatures = [entry["temperature"] for entry in outcome.history]
+    assert temperatures == [entry["temperature"] for entry in expected.history]
+    assert temperatures[2] < temperatures[1] < temperatures[0]
 
 
 def test_the_best_epoch_is_kept_and_the_first_of_equals(tmp_path: Path) -> None:

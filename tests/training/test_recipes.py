@@ -41,9 +41,10 @@ RECIPES: dict[str, BaseModel] = {
     "graphs-small.toml": GraphsSettings.model_validate(
         GRAPHS
         | {
-            "model": {"hidden": 32},
-            "objective": {"teacher_forcing": 1},
-            "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 3e-3},
+            "model": {"hidden": 64},
+            "objective": {"teacher_forcing": 3},
+            "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
+            "relaxed": {"temperature": 0.5},
             "nes": {"population": 600, "sigma": 0.01},
         }
     ),
