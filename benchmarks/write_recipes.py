@@ -34,7 +34,7 @@ SMOKE: dict[str, Any] = {
 SMALL: dict[str, Any] = {
     "model": {"hidden": 64},
     "objective": {"teacher_forcing": 3},
-    "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
+    "training": {"updates": 2000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
     "relaxed": {"temperature": 0.5},
     "nes": {"population": 600, "sigma": 0.01},
 }

@@ -43,7 +43,7 @@ RECIPES: dict[str, BaseModel] = {
         | {
             "model": {"hidden": 64},
             "objective": {"teacher_forcing": 3},
-            "training": {"updates": 1000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
+            "training": {"updates": 2000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
             "relaxed": {"temperature": 0.5},
             "nes": {"population": 600, "sigma": 0.01},
         }
