@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     default = {"plain": "10", "population": "5", "figure2": ",".join(map(str, range(10, 251, 20)))}[options.what]
+    if options.what == "figure2":
+        options.batch = 1
     points = [int(number) for number in (options.points or default).split(",")]
     measured = []
     for number in points:
@@ -53,7 +57,7 @@ def main() -> None:
         for name in measured[0]["seconds"]:
             print(f"{name}: time grows as points ^ {slope(points, [row['seconds'][name] for row in measured]):.2f}")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {"command": " ".join(["python benchmarks/graph_steps.py", options.what]), "rows": measured}
+    content = {"command": shlex.join(["python", *sys.argv]), "rows": measured}
     (RESULTS / f"{options.what}-{options.hidden}-{options.batch}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -135,7 +139,7 @@ def population(options: argparse.Namespace, points: int) -> dict[str, Callable[[
 
 def figure2(options: argparse.Namespace, points: int) -> dict[str, Callable[[], object]]:
     """Return steps of NES (N = 4, also for one member), SST and the score function (if there) on one sample."""
-    problem, optimiser, batch = made(argparse.Namespace(**vars(options) | {"batch": 1}), points, 9)
+    problem, optimiser, batch = made(options, points, 9)
     methods = {
         "NES, N = 4": NaturalEvolution[Tensor](population=4, sigma=0.01),
         "SST": Relaxed[Tensor](temperature=1.0),
