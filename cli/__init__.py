@@ -27,6 +27,7 @@ from .methods import methods
 from .options import Interrupted, with_common_options
 from .parse import parse
 from .pretrain import pretrain
+from .sweep import sweep
 from .vectors import vectors
 
 app = typer.Typer(
@@ -59,9 +60,12 @@ def _root(
     pass
 
 
-_COMMANDS: tuple[Callable[..., None], ...] = (pretrain, adapt, parse, evaluate, check, vectors, info, methods, demo)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(pretrain, adapt, parse, evaluate, sweep),
+    *(check, vectors, info, methods, demo),
+)
 for _command in _COMMANDS:
-    app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt)))
+    app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt, sweep)))
 app.add_typer(graphs, name="graphs")
 
 

@@ -35,6 +35,7 @@ th { font-weight: 500; text-align: left; }
 thead th { color: var(--soft); font-size: .82rem; vertical-align: bottom; border-bottom: 1px solid var(--line); }
 td, th { padding: .15rem .6rem .15rem 0; white-space: nowrap; }
 .num { text-align: right; }
+.scores td, .scores tbody th { vertical-align: top; }
 tr.group th { padding-top: .7rem; font-weight: 650; }
 .scores tbody tr:not(.group) th { padding-left: .8rem; }
 .rows tbody tr:hover { background: var(--ground); }

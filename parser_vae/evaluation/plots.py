@@ -50,6 +50,11 @@ def breakdown_plot(breakdown: str, groups: Mapping[str, Measure], has_baseline: 
     return "".join(parts)
 
 
+def change_plot(subject: str, measures: Mapping[str, Measure]) -> str:
+    """Return changes, one row each, as a table with a plot column; ``subject`` is the heading of the plot."""
+    return _table(subject, measures, change_scale(measures), has_baseline=True)
+
+
 def change_scale(measures: Mapping[str, Measure]) -> Scale:
     """Return a scale around 0 wide enough for the intervals of all changes."""
     ends = [

@@ -41,7 +41,7 @@ def bootstrap(
     """
     sentences = len(systems[0].numerator)
     values: list[list[Counts]] = [[] for _ in systems]
-    for weights in _draws(sentences, resamples, rng):
+    for weights in draws(sentences, resamples, rng):
         for system, column in zip(systems, values, strict=True):
             column.append(percent(weights @ system.numerator, weights @ system.denominator, empty=np.nan))
     samples = [np.concatenate(column) for column in values]
@@ -70,7 +70,7 @@ def randomisation(first: Ratios, second: Ratios, *, resamples: int, rng: np.rand
     return (1 + as_large) / (1 + resamples)
 
 
-def _draws(sentences: int, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
+def draws(sentences: int, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
     """Yield how often each sentence is drawn, ``[resample, sentence]``, a chunk of resamples at a time."""
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)

@@ -8,6 +8,7 @@ from parser_vae.methods.entropy import Entropy
 from parser_vae.methods.enumeration import Enumeration
 from parser_vae.methods.implicit_mle import ImplicitMLE
 from parser_vae.methods.importance import Importance
+from parser_vae.methods.marginals import Marginals
 from parser_vae.methods.nes import NaturalEvolution
 from parser_vae.methods.perturbed_optimiser import PerturbedOptimiser
 from parser_vae.methods.rebar import Rebar
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {  # type: ignore[type-arg]
         ImplicitMLE,
         Direct,
         Entropy,
+        Marginals,
     )
 }
 """Every method by its ``--method`` name; the test matrix runs over it."""
@@ -47,6 +49,7 @@ __all__ = [
     "Estimate",
     "ImplicitMLE",
     "Importance",
+    "Marginals",
     "Method",
     "NaturalEvolution",
     "PerturbedOptimiser",

@@ -7,30 +7,15 @@ state is mixed with one message for the head and one for each dependent that lie
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.encoder import external_vectors
 from parser_vae.parsing.layers import initialise_lstm, uniform_
+from parser_vae.parsing.tree_decoder import DecoderSettings, TreeDecoder
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
-
-
-class DecoderSettings(BaseModel):
-    """The sizes and choices of the tree-conditioned language model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    hidden: int = Field(100, ge=1, description="LSTM size")
-    alignment: Literal["previous", "aligned"] = Field(
-        "aligned",
-        description="whose arcs a prediction sees: aligned = of the word being predicted; "
-        "previous = of the word just read, as in the paper's code",
-    )
-    predict_end: bool = Field(True, description="also predict the end of the sentence, so that every word is read")
 
 
 @dataclass(frozen=True)
@@ -52,8 +37,10 @@ class DecoderContext:
     mask: Tensor
 
 
-class Decoder(nn.Module):
+class Decoder(TreeDecoder[DecoderContext]):
     """``p(words | tree)`` by an LSTM whose state is mixed with messages along the arcs to the left."""
+
+    is_additive = False
 
     def __init__(self, settings: DecoderSettings, vocabulary: Vocabulary, vectors: Tensor | None) -> None:
         super().__init__()
@@ -139,3 +126,42 @@ class Decoder(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1), context.targets.flatten(), reduction="none").view_as(
             context.targets
         )
+
+    def population_reconstruction(self, context: DecoderContext, trees: Tensor) -> Tensor:
+        """Return ``reconstruction`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
+
+        The LSTM does not depend on the tree, and the prediction at a step only on which words to the left send
+        messages there: it ran once for the context, and the softmax runs once for each distinct set of messages.
+        """
+        return distinct_reconstruction(self, context, trees)
+
+
+def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
+    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
+
+    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
+    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
+    """
+    steps = context.own.shape[1]
+    members, sentences = trees.shape[:2]
+    generator = torch.Generator().manual_seed(0)
+    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
+    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
+    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
+    for signature, tree in zip(signatures, trees, strict=True):
+        heads, dependents = decoder.messages(tree.float(), steps)
+        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
+    wanted = context.mask.expand(members, -1, -1)
+    distinct, inverse = signatures[wanted].unique(return_inverse=True)
+    example = torch.empty(len(distinct), dtype=torch.int64)
+    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
+    member, sentence, step = wanted.nonzero()[example].unbind(1)
+    losses = torch.cat(
+        [
+            decoder.losses_at(context, trees, *chunk)
+            for chunk in zip(member.split(2048), sentence.split(2048), step.split(2048), strict=True)
+        ]
+    )
+    table = context.own.new_zeros(members, sentences, steps)
+    table[wanted] = losses[inverse]
+    return table.sum(-1) / context.mask.sum(-1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from parser_vae.parsing.arc_decoder import ArcDecoder
 from parser_vae.parsing.batches import Batch, Indexer
-from parser_vae.parsing.decoder import Decoder, DecoderSettings
+from parser_vae.parsing.decoder import Decoder
 from parser_vae.parsing.encoder import Encoder, EncoderSettings
+from parser_vae.parsing.tree_decoder import DecoderKind, DecoderSettings, TreeDecoder
 from parser_vae.parsing.vocabulary import Vocabulary
 from parser_vae.structures.projective import ProjectiveTrees
 from parser_vae.structures.spanning import SpanningTrees
@@ -19,9 +21,11 @@ from parser_vae.structures.trees import TreeStructure
 TreeFamily = Literal["projective", "spanning"]
 TREE_FAMILIES: dict[TreeFamily, type[TreeStructure]] = {"projective": ProjectiveTrees, "spanning": SpanningTrees}
 
+DECODERS: dict[DecoderKind, type[TreeDecoder[Any]]] = {"lm": Decoder, "arcs": ArcDecoder}
+
 
 class ParserModel(nn.Module):
-    """A parser (encoder) and a tree-conditioned language model (decoder) that share words and vectors.
+    """A parser (encoder) and a judge of trees (decoder) that share words and vectors.
 
     Attributes:
         vector_words: The words of ``vectors``, in row order; empty without external vectors.
@@ -41,7 +45,7 @@ class ParserModel(nn.Module):
         self.vocabulary, self.vector_words, self.family = vocabulary, list(vector_words), family
         self.indexer = Indexer(vocabulary, self.vector_words)
         self.encoder = Encoder(encoder, vocabulary, vectors)
-        self.decoder = Decoder(decoder, vocabulary, vectors)
+        self.decoder = DECODERS[decoder.kind](decoder, vocabulary, vectors)
         self.structure = TREE_FAMILIES[family](single_root=True)
 
     @torch.inference_mode()

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from parser_vae.methods.base import Touched
+from parser_vae.parsing.anchor import Anchor
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.decoder import Decoder, DecoderContext
 from parser_vae.parsing.model import ParserModel
 from parser_vae.structures.trees import TreeStructure
 
-Divergence = Literal["none", "exact_gibbs", "gumbel", "paper"]
+Divergence = Literal["none", "exact_gibbs", "gumbel", "paper", "anchor"]
 
 
 class ParsingProblem:
@@ -27,7 +27,9 @@ class ParsingProblem:
         structure: The family of trees; several roots unless ``single_root``.
         divergence_kind: The divergence term: ``none`` as the official code; ``exact_gibbs``, the divergence of the
             tree distribution from the uniform one; ``gumbel``, its upper bound by the arcs' Gumbel distributions
-            (Paulus et al., 2020); ``paper``, eq. 37 of Berliner et al. (2022) on normalised scores.
+            (Paulus et al., 2020); ``paper``, eq. 37 of Berliner et al. (2022) on normalised scores; ``anchor``, the
+            divergence of the tree distribution from that of the parser as it was when the problem was made.
+        divergence_weight: What the divergence is multiplied by.
         perturb_all: Whether relation scorer and tagger count as touched although no tree depends on them.
     """
 
@@ -37,11 +39,14 @@ class ParsingProblem:
         structure: TreeStructure,
         divergence: Divergence = "none",
         perturb_all: bool = False,
+        divergence_weight: float = 1.0,
     ) -> None:
         self.module = self.model = model
         self.structure = structure
         self.divergence_kind = divergence
         self.perturb_all = perturb_all
+        self.divergence_weight = divergence_weight
+        self.anchor = Anchor(model.encoder) if divergence == "anchor" else None
         if divergence == "paper":
             warnings.warn(
                 "eq. 37 treats exp(score) as a normalised probability; scores are normalised by log Z here, without "
@@ -76,18 +81,19 @@ class ParsingProblem:
         decoder = self.model.decoder
         return decoder.reconstruction(decoder.context(batch), latent)
 
+    @property
+    def reconstruction_is_additive(self) -> bool:
+        """Return whether the loss of a tree is the sum of losses of its arcs."""
+        return self.model.decoder.is_additive
+
     def reconstruction_is_shared(self, batch: Batch) -> bool:
         """Return whether the decoder is frozen."""
         return not any(parameter.requires_grad for parameter in self.model.decoder.parameters())
 
     def population_reconstruction(self, batch: Batch, latents: Sequence[Tensor]) -> Tensor:
-        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``.
-
-        The language model's LSTM does not depend on the tree, and its prediction at a step only on which words to
-        the left send messages there: it runs once, and the softmax once for each distinct set of messages.
-        """
-        context = self.model.decoder.context(batch)
-        return distinct_reconstruction(self.model.decoder, context, torch.stack([tree.bool() for tree in latents]))
+        """Return ``reconstruction`` of many trees per sentence ``[members, batch]``; what they share is done once."""
+        decoder = self.model.decoder
+        return decoder.population_reconstruction(decoder.context(batch), torch.stack([tree.bool() for tree in latents]))
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""
@@ -101,7 +107,9 @@ class ParsingProblem:
         kind, lengths = self.divergence_kind, batch.lengths
         if kind == "none":
             return None
-        if kind == "exact_gibbs":
+        if self.anchor is not None:
+            total = self.structure.kl(scores, self.anchor.scores(batch).to(scores.dtype), lengths)
+        elif kind == "exact_gibbs":
             total = self.structure.kl_to_uniform(scores, lengths)
         elif kind == "gumbel":
             position = torch.arange(scores.shape[1], device=scores.device)
@@ -112,7 +120,7 @@ class ParsingProblem:
             best = self.structure.argmax(scores, lengths)
             log_probability = self.structure.score(scores, best) - self.structure.log_partition(scores, lengths)
             total = log_probability + self.structure.log_count(scores, lengths)
-        return total / lengths
+        return self.divergence_weight * total / lengths
 
     def replica(self) -> ParsingProblem:
         """Return a problem with its own parameters; frozen tensors (word vectors, a frozen decoder) are shared."""
@@ -123,34 +131,3 @@ class ParsingProblem:
         twin = copy.copy(self)
         twin.module = twin.model = copy.deepcopy(self.model, shared)
         return twin
-
-
-def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
-    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
-
-    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
-    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
-    """
-    steps = context.own.shape[1]
-    members, sentences = trees.shape[:2]
-    generator = torch.Generator().manual_seed(0)
-    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
-    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
-    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
-    for signature, tree in zip(signatures, trees, strict=True):
-        heads, dependents = decoder.messages(tree.float(), steps)
-        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
-    wanted = context.mask.expand(members, -1, -1)
-    distinct, inverse = signatures[wanted].unique(return_inverse=True)
-    example = torch.empty(len(distinct), dtype=torch.int64)
-    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
-    member, sentence, step = wanted.nonzero()[example].unbind(1)
-    losses = torch.cat(
-        [
-            decoder.losses_at(context, trees, *chunk)
-            for chunk in zip(member.split(2048), sentence.split(2048), step.split(2048), strict=True)
-        ]
-    )
-    table = context.own.new_zeros(members, sentences, steps)
-    table[wanted] = losses[inverse]
-    return table.sum(-1) / context.mask.sum(-1)

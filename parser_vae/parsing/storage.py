@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from parser_vae.errors import ModelFolderError
-from parser_vae.parsing.decoder import DecoderSettings
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.parsing.vocabulary import UNKNOWN, Vocabulary
 
 

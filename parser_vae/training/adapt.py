@@ -13,12 +13,14 @@ from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_diverge
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.parser import Parser
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
-from parser_vae.training.card import adapt_card, score_lines
+from parser_vae.training.card import adapt_card, choice_lines, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.dcst import DcstAdaptation
 from parser_vae.training.gradient_adaptation import GradientAdaptation
+from parser_vae.training.heldout import encode, hold_out
 from parser_vae.training.material import Course, Material
+from parser_vae.training.model_choice import Choice, TargetWatch, choices, likely_to_hurt
 from parser_vae.training.pretrain import source_sentences
 from parser_vae.training.progress import Progress
 from parser_vae.training.self_training import SelfTrainingAdaptation
@@ -41,12 +43,16 @@ class AdaptResult:
         report: Adapted against source-only on the labelled test sentences; None without ``--test``.
         last_report: The same for the parser of the last epoch or round, where another one was kept.
         divergence: How different source and target text are; None where the source's sentences are not at hand.
+        choices: Which epoch each criterion that needs no target trees would have kept.
+        warning: Why the kept weights are likely worse than those before adapting; None where nothing says so.
     """
 
     course: Course
     report: Report | None
     last_report: Report | None
     divergence: DomainDivergence | None
+    choices: tuple[Choice, ...]
+    warning: str | None
 
 
 def adapt(
@@ -84,9 +90,11 @@ def adapt(
         if course.last is not None:
             last_report = evaluate(test, Parser(course.last, manifest).parse(test), baseline)
         manifest["report"] = report.to_dict()
-    result = AdaptResult(course, report, last_report, divergence)
+    history = course.outcome.history
+    warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
+    result = AdaptResult(course, report, last_report, divergence, choices(history), warning)
     write_model(out, model_tensors(course.kept), manifest, dump_settings(settings), adapt_card(settings, result))
-    for line in (f"the parser's weights are {course.why}", *score_lines(result)):
+    for line in (f"the parser's weights are {course.why}", *choice_lines(result), *score_lines(result)):
         progress.event("note", text=line)
     return result
 
@@ -111,7 +119,13 @@ def read_material(settings: AdaptSettings) -> Material:
     if data.target_train is not None:
         source = [*(source or ()), *read_treebank(data.target_train).sentences]
     model = extend_with_target(before.model, [sentence.forms for sentence in [*target, *silver]])
-    return Material(before, model, target, source, dev, silver, teachers)
+    target, watched = hold_out(target, settings.training.held_out)
+    if not target:
+        raise InputError(
+            f"training.held_out is {settings.training.held_out:g}, which leaves no target sentences to learn from"
+        )
+    watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
+    return Material(before, model, target, source, dev, silver, teachers, watch)
 
 
 def _source(settings: AdaptSettings, before: Parser) -> tuple[Sequence[Sentence] | None, Sequence[Sentence] | None]:

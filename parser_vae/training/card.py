@@ -27,8 +27,8 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
     lines = [
         "# Dependency parser, trained on labelled source sentences",
         "",
-        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; language model alignment: "
-        f"{settings.decoder.alignment}",
+        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; decoder: "
+        + ("words from their heads" if settings.decoder.kind == "arcs" else f"lm, {settings.decoder.alignment}"),
         f"- Trained on: `{data.train}`, {result.outcome.steps} steps in {len(result.outcome.history)} epochs, "
         f"seed {settings.training.seed}",
         f"- Selected on: `{dev}`",
@@ -56,10 +56,37 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
             f"- Source and target text: a classifier tells their sentences apart {result.divergence.accuracy:.0f}% of "
             "the time"
         )
+    if result.warning is not None:
+        lines.append(f"- **Warning**: {result.warning}")
     if result.report is not None:
         lines.append(f"- On `{settings.data.test}` (labelled, not used for any choice):")
         lines += [f"  - {line}" for line in score_lines(result)]
-    return "\n".join(lines) + "\n" + _USE
+    return "\n".join([*lines, *_watched(result)]) + "\n" + _USE
+
+
+def choice_lines(result: AdaptResult) -> list[str]:
+    """Return one line for each criterion without target trees, saying what it would have kept, and the warning."""
+    lines = [f"{choice.rule}: epoch {choice.epoch} ({choice.value:.3f})" for choice in result.choices]
+    return lines + ([] if result.warning is None else [f"warning: {result.warning}"])
+
+
+def _watched(result: AdaptResult) -> list[str]:
+    """Return the section on what was watched without target trees, as Markdown lines."""
+    if not result.choices:
+        return []
+    lines = [
+        "",
+        "## What can be known without target trees",
+        "",
+        "| criterion | epoch it would have kept | value there |",
+    ]
+    lines.append("| --- | --- | --- |")
+    lines += [f"| {choice.rule} | {choice.epoch} | {choice.value:.3f} |" for choice in result.choices]
+    names = [choice.criterion for choice in result.choices]
+    lines += ["", f"| epoch | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for entry in result.course.outcome.history:
+        lines.append(f"| {entry['epoch']} | " + " | ".join(f"{entry[name]:.3f}" for name in names) + " |")
+    return lines
 
 
 def score_lines(result: AdaptResult) -> list[str]:

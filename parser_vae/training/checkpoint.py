@@ -77,7 +77,7 @@ def write_model(
     own = {
         "format": MODEL_FORMAT,
         "version": parser_vae.__version__,
-        "commit": _commit(),
+        "commit": current_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
@@ -258,7 +258,7 @@ def _why_no_model(folder: Path) -> str:
 
 
 @functools.cache
-def _commit() -> str | None:
+def current_commit() -> str | None:
     """Return the commit of the checkout the package runs from, or None where it is installed or git is missing."""
     checkout = Path(parser_vae.__file__).resolve().parents[1]
     if not (checkout / ".git").exists():

@@ -74,11 +74,30 @@ def load_settings(
     for key, value in (flags or {}).items():
         if value is not None:
             _merge(values, sources, _nested(key, value), COMMAND_LINE)
+    return _validated(model, values, sources, str(toml) if toml is not None else COMMAND_LINE)
+
+
+def settings_from(model: type[Model], values: Mapping[str, object], where: str) -> Model:
+    """Return the validated settings of values by dotted key, given by ``where``, which messages name.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is not what its key takes.
+    """
+    merged: dict[str, Any] = {}
+    sources: dict[tuple[str, ...], str] = {}
+    for key, value in values.items():
+        _merge(merged, sources, _nested(key, value), where)
+    return _validated(model, merged, sources, where)
+
+
+def _validated(
+    model: type[Model], values: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], place: str
+) -> Model:
     try:
         # Through JSON, because pydantic's strict JSON mode takes a string for a path but not for a number.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise ConfigError(_explain(model, values, sources, error, toml)) from None
+        raise ConfigError(_explain(model, values, sources, error, place)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -139,10 +158,10 @@ def _required_keys(model: type[BaseModel]) -> list[str]:
 
 
 def _sections(annotation: object) -> Iterator[type[BaseModel]]:
-    """Yield the settings classes an annotation allows: itself, or the members of a union."""
+    """Yield the settings classes an annotation allows: itself, or the members of a union or of a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated, list):
         for member in get_args(annotation):
             yield from _sections(member)
 
@@ -187,7 +206,7 @@ def _explain(
     values: Mapping[str, Any],
     sources: Mapping[tuple[str, ...], str],
     error: ValidationError,
-    toml: Path | None,
+    place: str,
 ) -> str:
     """Return one line on the failure that is most likely the cause: a misspelt key before a missing one."""
     failures = sorted(error.errors(include_url=False), key=lambda failure: failure["type"] != "extra_forbidden")
@@ -201,7 +220,7 @@ def _explain(
         below = below[part] if known and isinstance(part, str) else below
     key = ".".join(path)
     source = next((sources[tuple(path[:n])] for n in range(len(path), 0, -1) if tuple(path[:n]) in sources), None)
-    where = source or (str(toml) if toml is not None else COMMAND_LINE)
+    where = source or place
     kind = failure["type"]
     if kind == "extra_forbidden":
         what = f"unknown key {key}; {nearest_key(key, known_keys(model))}"

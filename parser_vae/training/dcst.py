@@ -72,10 +72,11 @@ class DcstAdaptation:
         return Course(student.model, None, Outcome(history, {}, student.steps, student.seconds), 1, "the student's")
 
     def _dev(self, model: ParserModel) -> dict[str, float]:
+        watched = self.material.watch.values(model.eval())
         if self.held_out is None:
-            return {}
-        values = self.held_out.values(model.eval())
-        return {name: values[name] for name in ("dev_uas", "dev_las")}
+            return watched
+        values = self.held_out.values(model)
+        return {name: values[name] for name in ("dev_uas", "dev_las")} | watched
 
     def _plan(self, model: ParserModel, tagged: Sequence[Encoded]) -> Plan:
         """Return the plan: every step takes one batch of source or target sentences; only the first have arcs."""

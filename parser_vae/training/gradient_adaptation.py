@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from parser_vae.parsing.batches import shuffled_batches
-from parser_vae.parsing.model import TREE_FAMILIES, ParserModel
+from parser_vae.errors import ConfigError
+from parser_vae.parsing.batches import Encoded, shuffled_batches
+from parser_vae.parsing.model import TREE_FAMILIES, ParserModel, supervised_losses
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.loop import Loop, Plan, Selection
@@ -27,18 +28,38 @@ class GradientAdaptation:
         for parameter in model.decoder.parameters():
             parameter.requires_grad = not settings.objective.freeze_decoder
         structure = TREE_FAMILIES[settings.structure or model.family](single_root=settings.objective.single_root)
+        objective, kind = settings.objective, model.decoder.settings.kind
+        if objective.decoder not in (None, kind):
+            raise ConfigError(
+                f"objective.decoder is {objective.decoder}, but {settings.data.model} was pretrained with the decoder "
+                f"{kind}; pretrain a model with --set decoder.kind={objective.decoder}"
+            )
         self.problem = ParsingProblem(
-            model, structure, settings.objective.divergence, perturb_all=settings.objective.touch == "all"
+            model,
+            structure,
+            objective.divergence,
+            perturb_all=objective.touch == "all",
+            divergence_weight=objective.divergence_weight,
         )
         threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
         self.method = build_method(settings.method, settings, **threads)
         self.method.check(self.problem)
         self.sentences = [encode(model.indexer, sentence, labelled=False) for sentence in material.target]
+        self.labelled: list[Encoded] = []
+        if objective.supervised_weight:
+            if material.source is None:
+                raise ConfigError(
+                    f"objective.supervised_weight is {objective.supervised_weight:g}, but there are no source "
+                    f"sentences to learn from: the file that {settings.data.model} was trained on is gone; give it "
+                    "with --source"
+                )
+            self.labelled = [encode(model.indexer, sentence) for sentence in material.source]
         self.held_out = None if material.dev is None else HeldOut(model.indexer, material.dev)
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the adaptation; the state of the run lives in ``out``."""
-        options, model, sentences, held_out = self.settings.training, self.model, self.sentences, self.held_out
+        options, model, sentences = self.settings.training, self.model, self.sentences
+        held_out, watch = self.held_out, self.material.watch
         if held_out is None:
             progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")
 
@@ -53,7 +74,8 @@ class GradientAdaptation:
             batch = model.indexer.batch([sentences[i] for i in indices])
             estimate = self.method.backward(self.problem, batch, generator)
             loop.progress.event("update", epoch=epoch, objective=estimate.objective, **estimate.metrics)
-            return {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
+            values = {"objective": estimate.objective, "evaluations": float(estimate.evaluations)}
+            return values | (self._supervised(len(indices), generator) if self.labelled else {})
 
         learnt = [p for p in model.parameters() if p.requires_grad]
         if self.method.state is not None:
@@ -64,7 +86,7 @@ class GradientAdaptation:
             epochs=options.epochs,
             batches=batches,
             step=step,
-            evaluate=dict if held_out is None else lambda: held_out.values(model),
+            evaluate=lambda: ({} if held_out is None else held_out.values(model)) | watch.values(model),
             selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
             clip=options.clip,
             method_state=self.method.state,
@@ -87,3 +109,12 @@ class GradientAdaptation:
             last = copy.deepcopy(model)
             loop.load_selected()
         return Course(model, last, outcome, chosen, why)
+
+    def _supervised(self, count: int, generator: torch.Generator) -> dict[str, float]:
+        """Add the gradient of the weighted supervised loss on ``count`` source sentences and return its value."""
+        self.model.train()  # this loss is with dropout
+        chosen = torch.randperm(len(self.labelled), generator=generator)[:count].tolist()
+        losses = supervised_losses(self.model, self.model.indexer.batch([self.labelled[i] for i in chosen]))
+        loss = torch.stack(list(losses.values())).sum()
+        (self.settings.objective.supervised_weight * loss).backward()
+        return {"supervised": float(loss.detach())}

@@ -55,6 +55,7 @@ class Plan:
         average: Decay of the running average of weights that is evaluated and kept in place of the last ones; 0: none.
         evaluate_first: Whether the untouched model is evaluated and is a candidate, as epoch 0.
         seconds: Stop after the step that passes this many seconds of training.
+        out_of_time: Asked before each step; stop where it says so.
         what: The name of the run in progress displays.
     """
 
@@ -71,6 +72,7 @@ class Plan:
     average: float = 0.0
     evaluate_first: bool = False
     seconds: float | None = None
+    out_of_time: Callable[[], bool] = lambda: False
     what: str = "training"
 
 
@@ -174,7 +176,8 @@ class Loop:
         self._load(self.last)
 
     def _out_of_time(self) -> bool:
-        return self.plan.seconds is not None and self.state.seconds >= self.plan.seconds
+        late = self.plan.seconds is not None and self.state.seconds >= self.plan.seconds
+        return late or self.plan.out_of_time()
 
     def _step(self, indices: list[int]) -> None:
         plan, state = self.plan, self.state

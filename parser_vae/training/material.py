@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from parser_vae.parser import Parser
 from parser_vae.parsing.model import ParserModel
 from parser_vae.training.loop import Outcome
+from parser_vae.training.model_choice import TargetWatch
 from parser_vae.treebank.sentence import Sentence
 
 
@@ -23,6 +24,7 @@ class Material:
         dev: Labelled source sentences to select on, none of them in ``source``; None where there are none.
         silver: Target sentences with trees by somebody else.
         teachers: Further parsers trained on the source.
+        watch: What is watched on target sentences that are held out of ``target``.
     """
 
     before: Parser
@@ -32,6 +34,7 @@ class Material:
     dev: Sequence[Sentence] | None
     silver: Sequence[Sentence]
     teachers: Sequence[Parser]
+    watch: TargetWatch
 
 
 @dataclass(frozen=True)

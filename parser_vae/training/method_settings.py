@@ -152,7 +152,7 @@ class EntropySettings(Settings):
 
 
 class MethodSections(Settings):
-    """One section per method, named like it; only the chosen method's is read."""
+    """One section per method that can be told something, named like it; only the chosen method's is read."""
 
     nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
     score_function: ScoreFunctionSettings = Field(default_factory=lambda: ScoreFunctionSettings.model_validate({}))
@@ -179,4 +179,5 @@ def build_method(name: str, sections: MethodSections, **more: Any) -> Method[Any
     if name not in METHODS:
         known = ", ".join(METHODS)
         raise ConfigError(f"method '{name}' is unknown; parser-vae methods lists them: {known}")
-    return METHODS[name](**getattr(sections, name).model_dump(), **more)
+    section = getattr(sections, name, None)
+    return METHODS[name](**({} if section is None else section.model_dump()), **more)

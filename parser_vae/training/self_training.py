@@ -90,11 +90,13 @@ class SelfTrainingAdaptation:
         return Course(teachers[0], None, Outcome(history, {}, steps, seconds), self.settings.rounds, why)
 
     def _dev(self, models: Sequence[ParserModel]) -> dict[str, float]:
-        """Return the mean scores of some parsers on the source's dev sentences; nothing where there are none."""
-        if self.held_out is None:
-            return {}
-        values = [self.held_out.values(model.eval()) for model in models]
-        return {name: sum(value[name] for value in values) / len(values) for name in ("dev_uas", "dev_las")}
+        """Return the mean values of some parsers on the source's dev sentences and on held-out target ones."""
+        values = [self.material.watch.values(model.eval()) for model in models]
+        if self.held_out is not None:
+            for value, model in zip(values, models, strict=True):
+                scores = self.held_out.values(model)
+                value |= {name: scores[name] for name in ("dev_uas", "dev_las")}
+        return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
 
     def _student(self, number: int, k: int, trees: Sequence[SilverTree], out: Path, progress: Progress) -> Student:
         """Return student ``k`` of a round."""

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from parser_vae.parsing.decoder import DecoderSettings
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import TreeFamily
 from parser_vae.parsing.problem import Divergence
+from parser_vae.parsing.tree_decoder import DecoderKind, DecoderSettings
 from parser_vae.training.config import Settings
 from parser_vae.training.method_settings import MethodSections
 
@@ -36,7 +36,7 @@ class PretrainTraining(Settings):
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights; 0 switches it off")
-    decoder_epochs: int = Field(10, ge=0, description="passes in which the language model is trained as well")
+    decoder_epochs: int = Field(10, ge=0, description="passes in which the decoder is trained as well")
     seed: int = Field(1, ge=0, description="seed of everything random")
 
 
@@ -67,9 +67,18 @@ class Objective(Settings):
     """What an unsupervised method optimises on the target."""
 
     divergence: Divergence = Field(
-        "none", description="pull of the tree distribution: none, exact_gibbs, gumbel, paper"
+        "none",
+        description="pull of the tree distribution: none, exact_gibbs, gumbel, paper, "
+        "or anchor, towards the parser before adaptation",
     )
-    freeze_decoder: bool = Field(True, description="keep the language model as pretrained")
+    divergence_weight: float = Field(1.0, ge=0, description="what the divergence is multiplied by")
+    supervised_weight: float = Field(
+        0.0, ge=0, description="weight of the supervised loss on as many source sentences, added to every update"
+    )
+    decoder: DecoderKind | None = Field(
+        None, description="the kind of decoder that the model must have, lm or arcs; default: whichever it has"
+    )
+    freeze_decoder: bool = Field(True, description="keep the decoder as pretrained")
     single_root: bool = Field(False, description="whether latent trees have one root; predicted trees always do")
     touch: Literal["objective", "all"] = Field(
         "objective", description="all: also perturb the relation scorer and tagger, as the paper's code does"
@@ -114,6 +123,9 @@ class AdaptTraining(Settings):
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step size")
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     order: Literal["shuffled", "corpus"] = Field("shuffled", description="order of the batches")
+    held_out: float = Field(
+        0.05, ge=0, lt=1, description="share of the target sentences that is watched, and not learnt from"
+    )
     seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
     seed: int = Field(1, ge=0, description="seed of everything random")
 

@@ -15,7 +15,7 @@ import parser_vae
 from parser_vae import cli
 from parser_vae.errors import InputError
 
-COMMANDS = ("vectors", "pretrain", "adapt", "parse", "evaluate", "check", "demo", "info", "methods")
+COMMANDS = ("vectors", "pretrain", "adapt", "parse", "evaluate", "sweep", "check", "demo", "info", "methods")
 
 
 def test_the_commands_are_those_in_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:

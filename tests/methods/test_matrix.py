@@ -19,6 +19,7 @@ from parser_vae.methods import (
     Enumeration,
     ImplicitMLE,
     Importance,
+    Marginals,
     Method,
     NaturalEvolution,
     PerturbedOptimiser,
@@ -56,12 +57,15 @@ SMALL: dict[str, Method[Tensor]] = {
     "rebar": Rebar(),
     "relax": Relax(hidden=4),
     "arm": Arm(samples=30),
+    "marginals": Marginals(),
 }
-WITHOUT_CHANCE = ("enumeration", "entropy")
+WITHOUT_CHANCE = ("enumeration", "entropy", "marginals")
 
 
 class LinearProblem:
     """Scores are the parameters themselves, and a latent costs the sum of its parts' random costs."""
+
+    reconstruction_is_additive = True
 
     def __init__(self, structure: Structure, shape: tuple[int, ...], scores: Tensor | None = None) -> None:
         generator = torch.Generator().manual_seed(3)

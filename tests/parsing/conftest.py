@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.decoder import DecoderSettings
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.parsing.vocabulary import Vocabulary
 
 FORMS = [
@@ -39,7 +39,11 @@ Build = Callable[..., ParserModel]
 @pytest.fixture
 def build() -> Build:
     def make(
-        preset: str = "default", vectors: bool = True, family: str = "projective", **encoder: object
+        preset: str = "default",
+        vectors: bool = True,
+        family: str = "projective",
+        decoder: str = "lm",
+        **encoder: object,
     ) -> ParserModel:
         torch.manual_seed(0)
         small = {"word_size": 8, "hidden": 9, "arc_size": 7, "label_size": 5}
@@ -49,7 +53,7 @@ def build() -> Build:
         vocabulary = Vocabulary.build(zip(FORMS, UPOS, DEPRELS, strict=True), settings.numbers, decoder_min_count=1)
         words = vocabulary.words[2:]
         table = torch.randn(len(words), 6) if vectors else None
-        return ParserModel(settings, DecoderSettings(), vocabulary, words if vectors else [], table, family)
+        return ParserModel(settings, DecoderSettings(kind=decoder), vocabulary, words if vectors else [], table, family)
 
     return make
 

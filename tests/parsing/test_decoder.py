@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from parser_vae.parsing.batches import Batch, Indexer
-from parser_vae.parsing.decoder import Decoder, DecoderSettings
-from parser_vae.parsing.problem import distinct_reconstruction
+from parser_vae.parsing.decoder import Decoder, distinct_reconstruction
+from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
 from parser_vae.structures.trees import heads_to_arcs
 

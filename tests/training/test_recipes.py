@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from parser_vae.graphs.settings import GraphsSettings
 from parser_vae.training.config import dump_settings, known_keys, load_settings
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
+from parser_vae.training.sweep_settings import PairSettings, SweepSettings, cells_of, check_rows
 
 MODEL = {"train": "source/train.conllu"}
 ADAPT = {"model": "runs/source", "target": ["target/unlabeled.conllu"]}
@@ -59,8 +60,27 @@ RECIPES: dict[str, BaseModel] = {
 }
 
 
+SWEEPS = {"table2.toml": (6, 3)}  # pairs and seeds
+
+
 def test_every_recipe_is_known() -> None:
-    assert {path.name for path in files("parser_vae.configs").iterdir() if path.name.endswith(".toml")} == set(RECIPES)
+    found = {path.name for path in files("parser_vae.configs").iterdir() if path.name.endswith(".toml")}
+    assert found == {*RECIPES, *SWEEPS}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_is_right_before_any_data_is_there(name: str, tmp_path: Path) -> None:
+    settings = load_settings(SweepSettings, Path(str(files("parser_vae.configs"))) / name)
+    paths = ("source_train", "source_dev", "target_unlabeled", "target_test")
+    for path in paths:
+        (tmp_path / path).touch()
+    pairs = [PairSettings.model_validate({"name": n} | {p: p for p in paths}) for n in settings.pairs]
+    here = settings.model_copy(update={"pairs": [], "pair": pairs, "data": tmp_path})
+    cells = cells_of(here, tmp_path)
+    check_rows(here, cells)
+    assert (len(settings.pairs), len(settings.seeds)) == SWEEPS[name]
+    for row in settings.methods:
+        assert set(row.published) <= set(settings.pairs)
 
 
 @pytest.mark.parametrize("name", RECIPES)
