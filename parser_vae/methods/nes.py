@@ -1,4 +1,4 @@
-"""Natural evolution strategies: perturb the parameters, run forward, follow the better perturbations.
+"""Natural evolution strategies: perturb, run forward, follow the better perturbations.
 
 Berliner et al. (2022), section 3. With ``k`` the objective and ``w ~ N(0, I)``, the smoothed objective
 ``g(mu) = E k(mu + sigma w)`` has the gradient ``E[(w / sigma) k(mu + sigma w)]`` (eq. 6), estimated without bias from
@@ -8,17 +8,29 @@ structured argmax inside it needs no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parser_vae.errors import ConfigError
-from parser_vae.methods.base import BatchT, Estimate, Method, Problem, Touched
+from parser_vae.methods.base import BatchT, Estimate, Method, Problem
+from parser_vae.methods.perturbation import LearnedScales, Perturbation, SigmaScale, matching
+from parser_vae.methods.population import (
+    Group,
+    ParameterGroup,
+    ScoreGroup,
+    evaluate,
+    pairs_in_a_group,
+    score_direction,
+)
 from parser_vae.methods.shaping import Shaping, shape
 from parser_vae.structures.base import Capability
+
+Target = Literal["parameters", "pattern", "scores"]
+MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -29,9 +41,17 @@ class NaturalEvolution(Method[BatchT]):
 
     Attributes:
         population: Members N, an even number: N/2 noise vectors, each used with both signs.
-        sigma: Standard deviation of the parameter noise.
+        sigma: Standard deviation of the perturbation.
         shaping: How fitness becomes utility; ``raw`` gives the unbiased estimate.
         score_samples: Draws of Gumbel noise on the scores per item; 0 searches the unperturbed scores.
+        perturb: ``parameters``: all that the objective touches, judged by the mean over the batch. ``pattern``: those
+            whose names fit ``pattern``. ``scores``: the scores, each item's judged by its own objective; the network
+            gets its gradient from one backward pass through the scores, the divergence and the reconstruction (at the
+            unperturbed scores) theirs directly.
+        pattern: Shell-style patterns of parameter names, for ``perturb = pattern``.
+        sigma_scale: What sigma is relative to; see ``Perturbation``.
+        rank: Rank of the noise on matrices; 0 means full.
+        memory: Mebibytes that each thread may use for members in work.
         workers: Threads that evaluate members; the result does not depend on it.
     """
 
@@ -39,7 +59,13 @@ class NaturalEvolution(Method[BatchT]):
     sigma: float = 0.1
     shaping: Shaping = "zscore"
     score_samples: int = 1
+    perturb: Target = "parameters"
+    pattern: Sequence[str] = ()
+    sigma_scale: SigmaScale = "absolute"
+    rank: int = 0
+    memory: int = 512
     workers: int = 1
+    state: nn.Module | None = field(default=None, init=False)
 
     name = "nes"
     requires = frozenset({Capability.ARGMAX})
@@ -49,124 +75,98 @@ class NaturalEvolution(Method[BatchT]):
             raise ConfigError(f"nes.population is {self.population}; mirrored pairs need an even number of at least 2")
         if self.sigma <= 0:
             raise ConfigError(f"nes.sigma is {self.sigma}; it must be above 0")
+        if (self.perturb == "pattern") != bool(self.pattern):
+            raise ConfigError("nes.pattern names parameters if nes.perturb is pattern, and only then; set both or none")
+        if self.perturb == "scores" and (self.sigma_scale != "absolute" or self.rank):
+            raise ConfigError(
+                "nes.sigma_scale and nes.rank are for parameters; leave them out for nes.perturb = scores"
+            )
+        if self.sigma_scale == "adapted":
+            if self.rank:
+                raise ConfigError("nes.sigma_scale = adapted scales every value by itself; it needs nes.rank = 0")
+            object.__setattr__(self, "state", LearnedScales())
 
     def backward(
         self, problem: Problem[BatchT], batch: BatchT, generator: torch.Generator, weight: float = 1.0
     ) -> Estimate:
         """Add the NES gradient of the mean objective over the batch; see the class for what is estimated."""
-        touched = problem.touched(batch)
         seeds = torch.randint(2**62, (self.population // 2,), generator=generator).tolist()
+        step = self._step_scores if self.perturb == "scores" else self._step_parameters
+        return step(problem, batch, seeds, generator, weight)
+
+    def _step_parameters(
+        self, problem: Problem[BatchT], batch: BatchT, seeds: list[int], generator: torch.Generator, weight: float
+    ) -> Estimate:
+        touched = problem.touched(batch)
+        if self.perturb == "pattern":
+            touched = matching(touched, self.pattern)
+        learned = self.state if isinstance(self.state, LearnedScales) else None
         with torch.no_grad():
             centre = problem.scores(batch)
-            noise = [problem.structure.noise(centre, generator) for _ in range(self.score_samples)]
-            fitness = self._fitness(problem, batch, seeds, noise or [torch.zeros_like(centre)])
+            noise = self._score_noise(problem, centre, generator)
+            perturbation = Perturbation(touched, self.sigma, self.sigma_scale, self.rank, learned)
+            size = pairs_in_a_group(problem, batch, centre, touched, self.memory * MEBIBYTE)
+            groups = [ParameterGroup[BatchT](perturbation, seeds[i : i + size]) for i in range(0, len(seeds), size)]
+            fitness = self._losses(problem, batch, groups, noise, divergence=True).mean(1)
             utility = shape(fitness, self.shaping).view(-1, 2)
-            factors = (utility[:, 0] - utility[:, 1]) * (weight / (self.population * self.sigma))
-            _accumulate(touched, seeds, factors.tolist())
+            factors = (utility[:, 0] - utility[:, 1]) * (weight / self.population)
+            perturbation.accumulate(seeds, factors.tolist())
+            if learned is not None:
+                normal = shape(fitness, "zscore").view(-1, 2).sum(1) / self.population
+                learned.update(touched, perturbation.squares(seeds, normal.tolist()))
+        return self._estimate(fitness, len(centre))
+
+    def _step_scores(
+        self, problem: Problem[BatchT], batch: BatchT, seeds: list[int], generator: torch.Generator, weight: float
+    ) -> Estimate:
+        scores = problem.scores(batch)
+        centre = scores.detach()
+        noise = self._score_noise(problem, centre, generator)
+        size = pairs_in_a_group(problem, batch, centre, (), self.memory * MEBIBYTE)
+        groups = [ScoreGroup[BatchT](centre, self.sigma, seeds[i : i + size]) for i in range(0, len(seeds), size)]
+        losses = self._losses(problem, batch, groups, noise, divergence=False)
+        with torch.no_grad():
+            utility = torch.stack([shape(item, self.shaping) for item in losses.t()], 1).view(-1, 2, len(centre))
+            factors = (utility[:, 0] - utility[:, 1]) * (weight / (self.population * self.sigma * len(centre)))
+            gradient = torch.zeros_like(centre)
+            for seed, factor in zip(seeds, factors.to(centre.dtype), strict=True):
+                gradient.addcmul_(score_direction(centre, seed), factor.view(-1, *[1] * (centre.dim() - 1)))
+        divergence = problem.divergence(batch, scores)
+        if divergence is not None:
+            losses = losses + divergence.detach().double()
+        direct = [] if divergence is None else [divergence.mean() * weight]
+        if not problem.reconstruction_is_shared(batch):
+            latents = [problem.structure.argmax(centre + draw, problem.lengths(batch)).bool() for draw in noise]
+            direct.append(problem.population_reconstruction(batch, latents).mean() * weight)
+        torch.autograd.backward([scores, *direct], [gradient, *[None] * len(direct)])
+        return self._estimate(losses.mean(1), len(centre))
+
+    def _score_noise(self, problem: Problem[BatchT], centre: Tensor, generator: torch.Generator) -> list[Tensor]:
+        return [problem.structure.noise(centre, generator) for _ in range(self.score_samples)] or [
+            torch.zeros_like(centre)
+        ]
+
+    def _losses(
+        self,
+        problem: Problem[BatchT],
+        batch: BatchT,
+        groups: Sequence[Group[BatchT]],
+        noise: Sequence[Tensor],
+        divergence: bool,
+    ) -> Tensor:
+        """Return the objective of every member ``[population, batch]`` (float64)."""
+        memory = self.memory * MEBIBYTE
+        return torch.cat(
+            evaluate(problem, batch, groups, noise, divergence=divergence, workers=self.workers, memory=memory)
+        )
+
+    def _estimate(self, fitness: Tensor, items: int) -> Estimate:
         finite = fitness[torch.isfinite(fitness)]
         return Estimate(
             objective=float(finite.mean()) if len(finite) else float("nan"),
-            evaluations=self.population * max(1, self.score_samples) * len(centre),
+            evaluations=self.population * max(1, self.score_samples) * items,
             metrics={
                 "spread": float(finite.std(correction=0)) if len(finite) else float("nan"),
                 "failed": float(len(fitness) - len(finite)),
             },
         )
-
-    def _fitness(self, problem: Problem[BatchT], batch: BatchT, seeds: list[int], noise: list[Tensor]) -> Tensor:
-        """Return the mean objective ``[2 * pairs]`` (float64) of every member, each pair's plus before its minus."""
-        replicas = [problem.replica() for _ in range(self.workers)]
-        with ThreadPoolExecutor(self.workers) as pool:
-            shares = [seeds[worker :: self.workers] for worker in range(self.workers)]
-            jobs = [
-                pool.submit(self._members, replica, batch, share, noise)
-                for replica, share in zip(replicas, shares, strict=True)
-            ]
-            parts = [job.result() for job in jobs]
-        members = [
-            member for i in range(len(seeds)) for member in parts[i % self.workers][2 * (i // self.workers) :][:2]
-        ]
-        fitness = torch.stack([member.fixed for member in members])
-        if members[0].latents:
-            latents = [latent for member in members for latent in member.latents]
-            losses = problem.population_reconstruction(batch, latents).double()
-            fitness = fitness + losses.view(len(members), len(noise), -1).mean((1, 2))
-        return fitness
-
-    def _members(self, problem: Problem[BatchT], batch: BatchT, seeds: list[int], noise: list[Tensor]) -> list[_Member]:
-        """Return the members of some seeds, plus then minus, evaluated on a problem that this thread owns."""
-        touched = problem.touched(batch)
-        centres = [_values(item).clone() for item in touched]
-        members: list[_Member] = []
-        with torch.no_grad():
-            for seed in seeds:
-                directions = list(parameter_noise(touched, seed))
-                for sign in (self.sigma, -self.sigma):
-                    for item, centre, direction in zip(touched, centres, directions, strict=True):
-                        _assign(item, centre + sign * direction)
-                    members.append(self._member(problem, batch, noise))
-            for item, centre in zip(touched, centres, strict=True):
-                _assign(item, centre)
-        return members
-
-    def _member(self, problem: Problem[BatchT], batch: BatchT, noise: list[Tensor]) -> _Member:
-        """Return the latents of the parameters as they stand, and what can be judged of them already."""
-        scores = problem.scores(batch)
-        fixed = torch.zeros((), dtype=torch.float64)
-        divergence = problem.divergence(batch, scores)
-        if divergence is not None:
-            fixed = divergence.double().mean()
-        if not bool(torch.isfinite(scores).all()):
-            return _Member(
-                torch.tensor(torch.nan, dtype=torch.float64),
-                [scores.new_zeros(scores.shape, dtype=torch.bool) for _ in noise],
-            )
-        latents = [problem.structure.argmax(scores + draw, problem.lengths(batch)) for draw in noise]
-        if problem.reconstruction_is_shared(batch):
-            return _Member(fixed, [latent.bool() for latent in latents])
-        losses = torch.stack([problem.reconstruction(batch, latent) for latent in latents])
-        return _Member(fixed + losses.double().mean(), [])
-
-
-@dataclass(frozen=True)
-class _Member:
-    """One member of the population: the part of its fitness that is known, and latents still to be judged."""
-
-    fixed: Tensor
-    latents: list[Tensor]
-
-
-def parameter_noise(touched: list[Touched], seed: int) -> Iterator[Tensor]:
-    """Yield the standard normal direction of each touched parameter (its rows only), rebuilt from the seed alone."""
-    generator = torch.Generator().manual_seed(seed)
-    for item in touched:
-        values = _values(item)
-        yield torch.randn(values.shape, generator=generator, dtype=values.dtype).to(values.device)
-
-
-def _accumulate(touched: list[Touched], seeds: list[int], factors: list[float]) -> None:
-    """Add ``factor`` times the direction of each seed to the gradients."""
-    for item in touched:
-        if item.parameter.grad is None:
-            item.parameter.grad = torch.zeros_like(item.parameter)
-    for seed, factor in zip(seeds, factors, strict=True):
-        if factor == 0.0:
-            continue
-        for item, direction in zip(touched, parameter_noise(touched, seed), strict=True):
-            gradient = item.parameter.grad
-            assert gradient is not None
-            if item.rows is None:
-                gradient.add_(direction, alpha=factor)
-            else:
-                gradient.index_add_(0, item.rows, direction, alpha=factor)
-
-
-def _values(item: Touched) -> Tensor:
-    return item.parameter.data if item.rows is None else item.parameter.data[item.rows]
-
-
-def _assign(item: Touched, values: Tensor) -> None:
-    if item.rows is None:
-        item.parameter.data.copy_(values)
-    else:
-        item.parameter.data[item.rows] = values

@@ -50,12 +50,11 @@ class TreeStructure(Structure):
 def heads_to_arcs(heads: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Return 0/1 arcs ``[..., head, dependent]`` (float32) of head vectors ``[..., n + 1]``, padding all 0."""
     nodes = heads.shape[-1]
-    arcs = torch.nn.functional.one_hot(heads, nodes).transpose(-1, -2).to(torch.float32)
     position = torch.arange(nodes, device=heads.device)
-    words = position > 0
-    if lengths is not None:
-        words = words & (position <= lengths[..., None])
-    return arcs * words[..., None, :]
+    words = position > 0 if lengths is None else (position > 0) & (position <= lengths[..., None])
+    arcs = torch.zeros(*heads.shape, nodes, device=heads.device)
+    used = words.to(arcs.dtype).expand(heads.shape)
+    return arcs.scatter_(-2, heads[..., None, :], used[..., None, :])
 
 
 def arcs_to_heads(arcs: Tensor) -> Tensor:

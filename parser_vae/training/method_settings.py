@@ -12,6 +12,8 @@ from parser_vae.methods.baselines import BaselineKind
 from parser_vae.methods.differentiable import Mode, Noise
 from parser_vae.methods.direct import Approximation, Difference
 from parser_vae.methods.importance import Proposal, Weights
+from parser_vae.methods.nes import Target
+from parser_vae.methods.perturbation import SigmaScale
 from parser_vae.methods.relax import Control
 from parser_vae.methods.score_function import Distribution
 from parser_vae.methods.shaping import Shaping
@@ -25,6 +27,11 @@ class NesSettings(Settings):
     sigma: float = Field(0.03, gt=0, description="standard deviation of the parameter noise")
     shaping: Shaping = Field("zscore", description="fitness to utility: zscore, rank or raw")
     score_samples: int = Field(1, ge=0, description="Gumbel draws on the scores, shared by the population; 0: none")
+    perturb: Target = Field("parameters", description="what gets noise: parameters, pattern (some of them) or scores")
+    pattern: list[str] = Field(default_factory=list, description="names of the parameters to perturb, * for any text")
+    sigma_scale: SigmaScale = Field("absolute", description="absolute, relative to each tensor, or adapted (learned)")
+    rank: int = Field(0, ge=0, description="rank of the noise on matrices; 0: full")
+    memory: int = Field(512, ge=1, description="mebibytes that each thread may use for members in work")
 
 
 class ScoreFunctionSettings(Settings):

@@ -1,0 +1,293 @@
+"""The losses of a population: many perturbed networks, or many perturbed scores, on one batch.
+
+A population is cut into groups of members, whose size depends on the memory allowed and nothing else, so that every
+number comes out the same whatever the count of threads or processes that share the groups. A group gives scores
+``[members, batch, *shape]``; noise, search and judgement are the same for all kinds of groups.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from parser_vae.methods.base import BatchT, Problem, Touched
+from parser_vae.methods.perturbation import Perturbation, Perturbed, assign, values_of
+
+Parameters = Mapping[str, Perturbed]
+
+
+@runtime_checkable
+class PopulationScores(Protocol):
+    """A problem that scores all members of a group together; see ``vmapped`` for an easy way to be one."""
+
+    def population_scores(self, batch: Any, parameters: Parameters) -> Tensor | None:
+        """Return the scores ``[members, batch, *shape]``, or None where these parameters call for the member loop.
+
+        May be called from several threads, on replicas.
+        """
+        ...
+
+    def population_bytes(self, batch: Any) -> int:
+        """Return about how much memory one member takes in ``population_scores``."""
+        ...
+
+
+@runtime_checkable
+class PopulationLosses(Protocol):
+    """A problem that can also judge all members together where perturbed parameters enter the reconstruction."""
+
+    def population_losses(self, batch: Any, parameters: Parameters, latents: Tensor) -> Tensor:
+        """Return the reconstruction ``[members, batch]`` of one hard latent each ``[members, batch, *shape]``."""
+        ...
+
+
+class Group(ABC, Generic[BatchT]):
+    """Some members of a population."""
+
+    @abstractmethod
+    def scores(self, problem: Problem[BatchT], batch: BatchT) -> Tensor:
+        """Return the scores of each member ``[members, batch, *shape]``, on a problem that this thread owns."""
+
+    @abstractmethod
+    def losses(self, problem: Problem[BatchT], batch: BatchT, latents: Tensor) -> Tensor:
+        """Return the reconstruction ``[draws, members, batch]`` of latents ``[draws, members, batch, *shape]``."""
+
+
+@dataclass(frozen=True)
+class ScoreGroup(Group[BatchT]):
+    """Members that differ in the scores alone: ``centre +- sigma * normal noise``, a seed for each pair."""
+
+    centre: Tensor
+    sigma: float
+    seeds: Sequence[int]
+
+    def scores(self, problem: Problem[BatchT], batch: BatchT) -> Tensor:
+        """Return the centre's scores with noise added and subtracted, pair by pair."""
+        result = self.centre.new_empty(2 * len(self.seeds), *self.centre.shape)
+        for pair, seed in enumerate(self.seeds):
+            direction = score_direction(self.centre, seed)
+            torch.add(self.centre, direction, alpha=self.sigma, out=result[2 * pair])
+            torch.sub(self.centre, direction, alpha=self.sigma, out=result[2 * pair + 1])
+        return result
+
+    def losses(self, problem: Problem[BatchT], batch: BatchT, latents: Tensor) -> Tensor:
+        """Return the reconstruction of all, which shares its parameters."""
+        return shared_losses(problem, batch, latents)
+
+
+def score_direction(centre: Tensor, seed: int) -> Tensor:
+    """Return the standard normal direction of a seed, shaped like the scores."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
+
+
+@dataclass(frozen=True)
+class ParameterGroup(Group[BatchT]):
+    """Members that differ in their parameters, a seed for each pair."""
+
+    perturbation: Perturbation
+    seeds: Sequence[int]
+
+    def scores(self, problem: Problem[BatchT], batch: BatchT) -> Tensor:
+        """Return the scores of all members at once where the problem can, else of one after the other."""
+        parameters = self.perturbation.group(self.seeds)
+        if isinstance(problem, PopulationScores):
+            scores = problem.population_scores(batch, parameters)
+            if scores is not None:
+                return scores
+        return self._one_by_one(problem, batch, parameters, lambda member: problem.scores(batch))
+
+    def losses(self, problem: Problem[BatchT], batch: BatchT, latents: Tensor) -> Tensor:
+        """Return the reconstruction by each member's own parameters where they enter it."""
+        if problem.reconstruction_is_shared(batch):
+            return shared_losses(problem, batch, latents)
+        parameters = self.perturbation.group(self.seeds)
+        if isinstance(problem, PopulationLosses):
+            return torch.stack([problem.population_losses(batch, parameters, draw) for draw in latents])
+        return self._one_by_one(
+            problem,
+            batch,
+            parameters,
+            lambda member: torch.stack([problem.reconstruction(batch, draw[member]) for draw in latents]),
+        ).transpose(0, 1)
+
+    def _one_by_one(
+        self, problem: Problem[BatchT], batch: BatchT, parameters: Parameters, value: Callable[[int], Tensor]
+    ) -> Tensor:
+        wanted = {item.name for item in self.perturbation.touched}
+        touched = [item for item in problem.touched(batch) if item.name in wanted]
+        former = [values_of(item) for item in touched]
+        members = [parameters[item.name].members() for item in touched]
+        results = []
+        for member in range(2 * len(self.seeds)):
+            for item, values in zip(touched, members, strict=True):
+                assign(item, values[member])
+            results.append(value(member))
+        for item, centre in zip(touched, former, strict=True):
+            assign(item, centre)
+        return torch.stack(results)
+
+
+def shared_losses(problem: Problem[BatchT], batch: BatchT, latents: Tensor) -> Tensor:
+    """Return the reconstruction ``[draws, members, batch]`` of latents that one set of parameters judges."""
+    losses = problem.population_reconstruction(batch, list(latents.flatten(0, 1)))
+    return losses.view(latents.shape[0], latents.shape[1], -1)
+
+
+def evaluate(
+    problem: Problem[BatchT],
+    batch: BatchT,
+    groups: Sequence[Group[BatchT]],
+    noise: Sequence[Tensor],
+    *,
+    divergence: bool,
+    workers: int,
+    memory: int,
+) -> list[Tensor]:
+    """Return, for each group, the objective ``[members, batch]`` (float64), NaN where scores are not finite.
+
+    Args:
+        problem: The problem; each worker gets a replica.
+        batch: The data.
+        groups: The members.
+        noise: Draws of noise on the scores, each shaped like them and shared by all members; losses are their mean.
+        divergence: Whether the divergence of the scores is added.
+        workers: Threads; the result does not depend on it.
+        memory: Bytes that latents waiting to be judged may take.
+    """
+    shared = problem.reconstruction_is_shared(batch) or all(isinstance(group, ScoreGroup) for group in groups)
+    replicas = [problem.replica() for _ in range(workers)] if workers > 1 else [problem]
+    threads = torch.get_num_threads()
+
+    def search(replica: Problem[BatchT], group: Group[BatchT]) -> _Searched:
+        with torch.no_grad():
+            found = _search(replica, batch, group, noise, divergence)
+            return found if shared else found.judged(group.losses(replica, batch, found.latents.to(noise[0].dtype)))
+
+    results: list[Tensor] = []
+    waiting: list[_Searched] = []
+
+    def judge() -> None:
+        if waiting and shared:
+            latents = torch.cat([found.latents for found in waiting], 1)
+            losses = shared_losses(problem, batch, latents).split([found.latents.shape[1] for found in waiting], 1)
+            waiting[:] = [found.judged(loss) for found, loss in zip(waiting, losses, strict=True)]
+        results.extend(found.fixed for found in waiting)
+        waiting.clear()
+
+    try:
+        # members run side by side, so each thread's own products must not be spread over the cores again
+        with torch.no_grad(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for start in range(0, len(groups), workers):
+                some = groups[start : start + workers]
+                jobs = [pool.submit(search, *pair) for pair in zip(replicas, some, strict=False)]
+                waiting += [job.result() for job in jobs]
+                if sum(found.latents.numel() for found in waiting) > memory:
+                    judge()
+            judge()
+    finally:
+        torch.set_num_threads(threads)
+    return results
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """A group's latents ``[draws, members, batch, *shape]`` (bool), and the known part of its objective."""
+
+    latents: Tensor
+    fixed: Tensor
+
+    def judged(self, losses: Tensor) -> _Searched:
+        return _Searched(self.latents[:0], self.fixed + losses.double().mean(0))
+
+
+def _search(
+    problem: Problem[BatchT], batch: BatchT, group: Group[BatchT], noise: Sequence[Tensor], divergence: bool
+) -> _Searched:
+    scores = group.scores(problem, batch)
+    members, items = scores.shape[:2]
+    fixed = torch.zeros(members, items, dtype=torch.float64)
+    finite = torch.isfinite(scores.flatten(1).sum(1))
+    if divergence:
+        for member in range(members):
+            value = problem.divergence(batch, scores[member]) if bool(finite[member]) else None
+            if value is not None:
+                fixed[member] = value.double()
+    if not bool(finite.all()):
+        fixed[~finite] = torch.nan
+        scores[~finite] = 0.0
+    lengths = problem.lengths(batch)
+    repeated = None if lengths is None else lengths.repeat(members)
+    latents = torch.stack(
+        [problem.structure.argmax((scores + draw).flatten(0, 1), repeated).view(scores.shape).bool() for draw in noise]
+    )
+    return _Searched(latents, fixed)
+
+
+def pairs_in_a_group(
+    problem: Problem[BatchT], batch: BatchT, scores: Tensor, touched: Sequence[Touched], memory: int
+) -> int:
+    """Return how many mirrored pairs fit ``memory`` bytes: at least 1, at most 16, for more do not run faster.
+
+    Args:
+        problem: Says what a member takes, if it scores members together.
+        batch: The data.
+        scores: Shaped and typed like one member's scores.
+        touched: The perturbed parameters.
+        memory: Bytes.
+    """
+    values = 4 * scores.numel() + 3 * sum(values_of(item).numel() for item in touched)
+    each = values * scores.element_size()
+    if touched and isinstance(problem, PopulationScores):
+        each += problem.population_bytes(batch)
+    return max(1, min(16, memory // (2 * each)))
+
+
+def vmapped(
+    problem: Problem[BatchT], function: Callable[..., Tensor], parameters: Parameters, *inputs: Tensor
+) -> Tensor:
+    """Return ``function(*inputs)`` for every member ``[members, ...]``, run once with batched parameters.
+
+    What ``function`` does with the problem's module must be within the reach of ``torch.func.vmap``: linear layers,
+    elementwise functions, sums. It sees the module with a member's parameters in place.
+
+    Args:
+        problem: Its module's parameters are replaced; not thread-safe, so each thread needs a replica of its own.
+        function: Uses ``problem.module``, for example ``lambda: problem.scores(batch)``.
+        parameters: The perturbed parameters by name.
+        inputs: Further arguments, one for each member ``[members, ...]``.
+    """
+    carrier = _Carrier(problem.module, function)
+    values = {f"module.{name}": _whole(problem.module, name, one) for name, one in parameters.items()}
+
+    def member(changed: dict[str, Tensor], *arguments: Tensor) -> Tensor:
+        return torch.func.functional_call(carrier, changed, arguments)
+
+    return torch.func.vmap(member)(values, *inputs)
+
+
+class _Carrier(nn.Module):
+    """A module whose forward pass is a function that uses another module, so that its parameters can be replaced."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)
+
+
+def _whole(module: nn.Module, name: str, perturbed: Perturbed) -> Tensor:
+    members = perturbed.members()
+    if perturbed.rows is None:
+        return members
+    whole = module.get_parameter(name).detach().expand(len(members), *module.get_parameter(name).shape).clone()
+    whole[:, perturbed.rows] = members
+    return whole
