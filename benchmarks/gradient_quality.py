@@ -299,10 +299,10 @@ def plot() -> None:
     for name, colour in (("gibbs", "tab:blue"), ("perturbation", "tab:orange")):
         axes[0].scatter([], [], color=colour, label=f"compared with: {name}")
     axes[0].scatter([], [], color="gray", marker="v", label="bias not resolved: at most about this")
-    axes[0].legend(fontsize=8, loc="lower left")
+    axes[0].legend(fontsize=8, loc="upper left")
     numbered = "\n".join(f"{number}  {label}" for number, label in enumerate(labels, start=1))
-    figure.text(0.775, 0.5, numbered, fontsize=9, va="center")
-    figure.subplots_adjust(left=0.07, right=0.76, wspace=0.06)
+    figure.text(0.735, 0.5, numbered, fontsize=9, va="center")
+    figure.subplots_adjust(left=0.07, right=0.72, wspace=0.06)
     figure.savefig(PLOT, metadata={"Date": None})
 
 

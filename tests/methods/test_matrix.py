@@ -52,12 +52,12 @@ SMALL: dict[str, Method[Tensor]] = {
     "implicit_mle": ImplicitMLE(strength=1.0, samples=5),
     "direct": Direct(),
     "entropy": Entropy(),
+    "marginals": Marginals(),
     "score_function": ScoreFunction(samples=60),
     "importance": Importance(samples=60),
     "rebar": Rebar(),
     "relax": Relax(hidden=4),
     "arm": Arm(samples=30),
-    "marginals": Marginals(),
 }
 WITHOUT_CHANCE = ("enumeration", "entropy", "marginals")
 
