@@ -1,7 +1,8 @@
-"""A model with a discrete and a continuous latent: a class (or bits), and Gaussian numbers for each of its values.
+"""A model with a discrete and a continuous latent: a class or bits, and Gaussian numbers.
 
-Lorberbom et al. (2019), section 4.2, as in their code: the discrete latent selects, among rows of Gaussian numbers that
-all come out of one shared network, those that the decoder reads; all other rows are 0.
+For classes as in the code of Lorberbom et al. (2019, section 4.2): the class selects, among rows of Gaussian numbers
+that come out of one shared network, the one that the decoder reads; all other rows are 0. For bits, which their code
+does not cover, one row is always read and the bits beside it, so that a bit can be flipped with everything else kept.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Rows:
 class MixtureModel(nn.Module):
     """Encoder, row network and decoder around a discrete latent that selects Gaussian rows.
 
-    A class selects its row out of ``size``; each bit selects one of its two rows out of ``2 size``.
+    A class selects its row out of ``size``; bits have one row in common, and are read by the decoder themselves.
 
     Attributes:
         settings: What it was made from; ``continuous`` is at least 1.
@@ -51,12 +52,10 @@ class MixtureModel(nn.Module):
         super().__init__()
         self.settings, self.shape = settings, shape
         self.codes = self.parts = settings.size
-        self.rows = settings.size if settings.latent == "categorical" else 2 * settings.size
-        features, self.trunk, self.decoder = (
-            _fc(shape, self.rows * settings.continuous)
-            if settings.network == "fc"
-            else _cnn(shape, self.rows * settings.continuous)
-        )
+        one_of = settings.latent == "categorical"
+        self.rows = settings.size if one_of else 1
+        read = self.rows * settings.continuous + (0 if one_of else settings.size)
+        features, self.trunk, self.decoder = (_fc if settings.network == "fc" else _cnn)(shape, read)
         self.discrete = nn.Sequential(nn.Linear(features, 100), nn.LeakyReLU(0.2), nn.Linear(100, settings.size))
         self.to_rows = nn.Sequential(nn.Linear(features, self.rows * _ROW), nn.Unflatten(1, (self.rows, _ROW)))
         self.row = nn.Sequential(nn.Linear(_ROW, 66), nn.LeakyReLU(0.5), nn.Linear(66, 2 * settings.continuous))
@@ -73,11 +72,13 @@ class MixtureModel(nn.Module):
 
     def selection(self, latent: Tensor) -> Tensor:
         """Return how much of each row is read ``[..., rows]`` given the discrete parts ``[..., parts]``."""
-        return latent if self.settings.latent == "categorical" else torch.cat([latent, 1 - latent], -1)
+        return latent if self.settings.latent == "categorical" else torch.ones_like(latent[..., :1])
 
-    def logits(self, selection: Tensor, values: Tensor) -> Tensor:
-        """Return pixel logits ``[..., pixels]`` from a selection ``[..., rows]`` of values ``[..., rows, numbers]``."""
-        chosen = (selection[..., None] * values).flatten(-2)
+    def logits(self, latent: Tensor, values: Tensor) -> Tensor:
+        """Return pixel logits ``[..., pixels]`` from parts ``[..., parts]`` and values ``[..., rows, numbers]``."""
+        chosen = (self.selection(latent)[..., None] * values).flatten(-2)
+        if self.settings.latent != "categorical":
+            chosen = torch.cat([latent, chosen], -1)
         return self.decoder(chosen.reshape(-1, chosen.shape[-1])).reshape(*chosen.shape[:-1], -1)
 
 

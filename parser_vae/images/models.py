@@ -33,7 +33,7 @@ class ModelSettings(Settings):
     network: Network = Field("fc", description="fc: one hidden layer each way; cnn: convolutions")
     hidden: int = Field(300, ge=1, description="width of the fully connected hidden layers")
     continuous: int = Field(
-        0, ge=0, description="Gaussian numbers for each value that the discrete latent can take; 0: discrete only"
+        0, ge=0, description="Gaussian numbers for each class, or beside the bits; 0: discrete only"
     )
 
 

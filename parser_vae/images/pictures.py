@@ -45,8 +45,12 @@ def templates(problem: ImageProblem | MixtureProblem, columns: int = 16, seed: i
     if isinstance(problem, MixtureProblem):
         latents = torch.eye(codes) if one_of else _every_bits(codes)
         values = torch.randn(1, columns, problem.model.rows, problem.model.settings.continuous, generator=generator)
-        selection = problem.model.selection(latents)[:, None].expand(-1, columns, -1)
-        return problem.model.logits(selection, values).sigmoid().reshape(len(latents), columns, *shape)
+        every = latents[:, None].expand(-1, columns, -1)
+        return (
+            problem.model.logits(every, values.expand(len(latents), -1, -1, -1))
+            .sigmoid()
+            .reshape(len(latents), columns, *shape)
+        )
     if one_of:
         latents = torch.eye(codes)
     else:
@@ -93,7 +97,7 @@ def write_sheet(path: Path, grids: Sequence[Grid]) -> None:
 def _means(problem: ImageProblem | MixtureProblem, images: Tensor, latent: Tensor) -> Tensor:
     """Return the probabilities of all pixels ``[batch, channels, height, width]``, Gaussian latents at their means."""
     if isinstance(problem, MixtureProblem):
-        logits = problem.model.logits(problem.model.selection(latent), problem.model.gaussians(images).mean)
+        logits = problem.model.logits(latent, problem.model.gaussians(images).mean)
     else:
         logits = problem.model.logits(latent)
     return logits.sigmoid().reshape(images.shape)

@@ -134,7 +134,7 @@ def flip_rates(problem: MixtureProblem, images: Images, reader: AttributeReader)
     means = model.gaussians(pixels).mean
 
     def seen(latent: Tensor) -> Tensor:
-        return reader(model.logits(model.selection(latent), means).sigmoid().reshape(pixels.shape))
+        return reader(model.logits(latent, means).sigmoid().reshape(pixels.shape))
 
     before = seen(best)
     right = changed = 0.0

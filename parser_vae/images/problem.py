@@ -187,7 +187,7 @@ class ImageProblem:
 
 
 class MixtureProblem:
-    """A discrete latent that selects Gaussian numbers, which the decoder reconstructs the image from.
+    """A discrete latent and Gaussian numbers that go with it, from which the decoder reconstructs the image.
 
     The Gaussian part is reparametrised with the noise that comes with the batch, and its divergence, which depends on
     the discrete latent, is part of what a latent costs.
@@ -217,11 +217,11 @@ class MixtureProblem:
         """Return ``reconstruction`` of several latents ``[members, batch]``; the encoder runs once."""
         assert batch.noise is not None
         gaussians = self.model.gaussians(batch.images)
-        selection = self.model.selection(torch.stack(list(latents)).to(batch.images))
-        logits = self.model.logits(selection, gaussians.sample(batch.noise))
+        stacked = torch.stack(list(latents)).to(batch.images)
+        logits = self.model.logits(stacked, gaussians.sample(batch.noise))
         pixels = batch.images.flatten(1).expand_as(logits)
         loss = binary_cross_entropy_with_logits(logits, pixels, reduction="none").sum(-1)
-        return loss + (selection * gaussians.divergence()).sum(-1)
+        return loss + (self.model.selection(stacked) * gaussians.divergence()).sum(-1)
 
     def table(self, batch: ImageBatch, codes: Tensor) -> Tensor:
         """Return ``reconstruction`` of every latent ``[codes, parts]`` ``[batch, codes]``."""
