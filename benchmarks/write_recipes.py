@@ -1,4 +1,4 @@
-"""Write the recipes in configs/: every setting of pretrain and adapt with its value and its description.
+"""Write the recipes in configs/: every setting of pretrain, adapt and graphs train with its value and its description.
 
     python benchmarks/write_recipes.py
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from parser_vae.graphs.settings import GraphsSettings
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -22,6 +23,25 @@ KG = {
     "encoder": {"preset": "kg"},
     "decoder": {"alignment": "previous", "predict_end": False},
     "training": {"batch_size": 16},
+}
+GRAPHS = {"data": {"train": "data/train.npz", "dev": "data/dev.npz"}, "method": "relaxed"}
+SMOKE: dict[str, Any] = {
+    "model": {"hidden": 8},
+    "objective": {"teacher_forcing": 3},
+    "training": {"updates": 20, "evaluate_every": 10, "batch_size": 8, "learning_rate": 3e-3},
+    "nes": {"population": 20, "sigma": 0.01},
+}
+SMALL: dict[str, Any] = {
+    "model": {"hidden": 64},
+    "objective": {"teacher_forcing": 3},
+    "training": {"updates": 2000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
+    "relaxed": {"temperature": 0.5},
+    "nes": {"population": 600, "sigma": 0.01},
+}
+PAPER: dict[str, Any] = {
+    "objective": {"max_range": 15.0},
+    "relaxed": {"temperature": 5.0},
+    "nes": {"population": 600, "sigma": 0.01},
 }
 RECIPES: dict[str, tuple[str, type[BaseModel], dict[str, Any]]] = {
     "pretrain.toml": ("Every setting with its default.", PretrainSettings, PRETRAIN),
@@ -42,10 +62,18 @@ RECIPES: dict[str, tuple[str, type[BaseModel], dict[str, Any]]] = {
         AdaptSettings,
         ADAPT | {"preset": "paper-official"},
     ),
+    "graphs-smoke.toml": ("Moving points, seconds: does it run?", GraphsSettings, GRAPHS | SMOKE),
+    "graphs-small.toml": ("Moving points, minutes: 6 points, 5000 samples.", GraphsSettings, GRAPHS | SMALL),
+    "graphs-paper.toml": (
+        "Moving points as Paulus et al. (2020) and Berliner et al. (2022): 10 points, 50,000 samples and updates.",
+        GraphsSettings,
+        GRAPHS | PAPER,
+    ),
 }
 USE = {
     PretrainSettings: "parser-vae pretrain --config configs/{} --train FILE --dev FILE --vectors FILE --out DIR",
     AdaptSettings: "parser-vae adapt --config configs/{} --from DIR --target FILE --out DIR",
+    GraphsSettings: "parser-vae graphs train --config configs/{} --train FILE --dev FILE --out DIR",
 }
 
 

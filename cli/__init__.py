@@ -21,6 +21,7 @@ from .adapt import adapt
 from .check import check
 from .demo import demo
 from .evaluate import evaluate
+from .graphs import app as graphs
 from .info import info
 from .methods import methods
 from .options import Interrupted, with_common_options
@@ -65,6 +66,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for _command in _COMMANDS:
     app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt, sweep)))
+app.add_typer(graphs, name="graphs")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -146,13 +146,16 @@ _DEFAULTS: dict[str, Any] = {
 _OWN = {*_PARAMETERS, "help"}
 
 
-def with_common_options(function: Callable[..., None], has_settings: bool = False) -> Callable[..., None]:
+def with_common_options(
+    function: Callable[..., None], has_settings: bool = False, group: str = ""
+) -> Callable[..., None]:
     """Return the command with the common options added; it gets them as ``common`` if it has such a parameter.
 
     Args:
         function: The command.
         has_settings: It reads ``common.config`` and ``common.overrides`` into a settings model. Otherwise they give
             defaults to the options of the command, in a section of its name.
+        group: The command it is a command of, if any.
     """
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = [
@@ -171,7 +174,7 @@ def with_common_options(function: Callable[..., None], has_settings: bool = Fals
         try:
             function(**values, **({"common": common} if takes_common else {}))
         except KeyboardInterrupt:
-            raise Interrupted(_how_to_go_on(function.__name__, values, common)) from None
+            raise Interrupted(_how_to_go_on(f"{group} {function.__name__}", values, common)) from None
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -179,10 +182,10 @@ def with_common_options(function: Callable[..., None], has_settings: bool = Fals
     return command
 
 
-def _how_to_go_on(name: str, values: dict[str, Any], common: Common) -> str:
+def _how_to_go_on(command: str, values: dict[str, Any], common: Common) -> str:
     if "resume" not in values or not (values["out"] / "config.toml").is_file():
         return "interrupted"
-    words = ["parser-vae", name, "--out", str(values["out"]), "--resume"]
+    words = ["parser-vae", *command.split(), "--out", str(values["out"]), "--resume"]
     words += ["--device", common.device] if common.device != "cpu" else []
     words += ["--threads", str(common.threads)] if common.threads is not None else []
     return f"interrupted; resume with: {shlex.join(words)}"

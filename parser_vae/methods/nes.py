@@ -29,7 +29,6 @@ from parser_vae.methods.population import (
 from parser_vae.methods.ranks import gathered, own_share
 from parser_vae.methods.shaping import Shaping, shape
 from parser_vae.structures.base import Capability
-from parser_vae.structures.noise import gumbel
 
 Target = Literal["parameters", "pattern", "scores"]
 MEBIBYTE = 2**20
@@ -105,7 +104,7 @@ class NaturalEvolution(Method[BatchT]):
         learned = self.state if isinstance(self.state, LearnedScales) else None
         with torch.no_grad():
             centre = problem.scores(batch)
-            noise = self._score_noise(centre, generator)
+            noise = self._score_noise(problem, centre, generator)
             perturbation = Perturbation(touched, self.sigma, self.sigma_scale, self.rank, learned)
             size = pairs_in_a_group(problem, batch, centre, touched, self.memory * MEBIBYTE)
             groups = [ParameterGroup[BatchT](perturbation, seeds[i : i + size]) for i in range(0, len(seeds), size)]
@@ -125,7 +124,7 @@ class NaturalEvolution(Method[BatchT]):
     ) -> Estimate:
         scores = problem.scores(batch)
         centre = scores.detach()
-        noise = self._score_noise(centre, generator)
+        noise = self._score_noise(problem, centre, generator)
         size = pairs_in_a_group(problem, batch, centre, (), self.memory * MEBIBYTE)
         groups = [ScoreGroup[BatchT](centre, self.sigma, seeds[i : i + size]) for i in range(0, len(seeds), size)]
         own = self._losses(problem, batch, own_share(groups), noise, divergence=False)
@@ -146,8 +145,10 @@ class NaturalEvolution(Method[BatchT]):
         torch.autograd.backward([scores, *direct], [gradient, *[None] * len(direct)])
         return self._estimate(losses.mean(1), len(centre))
 
-    def _score_noise(self, centre: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return [gumbel(centre, generator) for _ in range(self.score_samples)] or [torch.zeros_like(centre)]
+    def _score_noise(self, problem: Problem[BatchT], centre: Tensor, generator: torch.Generator) -> list[Tensor]:
+        return [problem.structure.noise(centre, generator) for _ in range(self.score_samples)] or [
+            torch.zeros_like(centre)
+        ]
 
     def _losses(
         self,

@@ -13,12 +13,14 @@ sentence, root excluded); entries beyond it are padding: never read, and 0 in ev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from parser_vae.errors import IncompatibleError
+from parser_vae.structures.noise import gumbel
 
 
 class Capability(StrEnum):
@@ -32,6 +34,24 @@ class Capability(StrEnum):
     ENUMERATE = "enumerate"
     COUNT = "count"
     K_BEST = "k_best"
+    NOISE_SCORE = "noise_score"
+    FACTORISED = "factorised"
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Scores of independent choices under noise, the best object of which is an exact sample; all ``[batch, *shape]``.
+
+    Attributes:
+        scores: The perturbed scores z; 0 at padding and forbidden parts.
+        normalised: The scores that z is the sum of, and noise: differentiable in the scores given; 0 as above.
+        lead: ``dz/ds - d(z given the object)/ds``, each part's by its own normalised score s: how much faster z follows
+            its score than it would if the object had to stay the same (Tucker et al., 2017, appendix B). In [0, 1].
+    """
+
+    scores: Tensor
+    normalised: Tensor
+    lead: Tensor
 
 
 class Structure(ABC):
@@ -67,6 +87,26 @@ class Structure(ABC):
     def smoothed_argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return a soft object ``[batch, *shape]``, entries in [0, 1], differentiable in ``scores``."""
         raise self._lacks(Capability.SMOOTHED_ARGMAX)
+
+    def noise(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Return noise for perturb-and-MAP, like ``scores``: a standard Gumbel for each part.
+
+        Where the best object under it is an exact sample, the structure says so.
+        """
+        return gumbel(scores, generator)
+
+    def noise_score(self, noise: Tensor) -> Tensor:
+        """Return the gradient in ``scores`` of the log density of ``scores + noise``, shaped like ``noise``.
+
+        ``1 - exp(-noise)`` for Gumbels. A structure whose noise leaves parts alone has no such density.
+        """
+        if Capability.NOISE_SCORE not in self.capabilities:
+            raise self._lacks(Capability.NOISE_SCORE)
+        return 1 - (-noise).exp()
+
+    def perturbed(self, scores: Tensor, lengths: Tensor | None = None, *, generator: torch.Generator) -> Perturbed:
+        """Return perturbed scores whose best object is an exact sample, for structures of independent choices."""
+        raise self._lacks(Capability.FACTORISED)
 
     def enumerate(self, shape: tuple[int, ...]) -> Tensor:
         """Return every object ``[count, *shape]`` (float64) of one item; only for small sizes."""

@@ -8,12 +8,13 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from parser_vae.errors import IncompatibleError, InputError
-from parser_vae.structures.base import Capability, Structure
+from parser_vae.structures.base import Capability, Perturbed, Structure
 from parser_vae.structures.binary_solvers import coordinate, max_flow, mixed_integer
 from parser_vae.structures.categorical import draw_index
+from parser_vae.structures.noise import gumbel_difference
 from parser_vae.structures.padding import forbid_padding, sizes
 
 Solver = Literal["exhaustive", "mixed_integer", "max_flow", "coordinate"]
@@ -38,6 +39,8 @@ class Binary(Structure):
             Capability.SMOOTHED_ARGMAX,
             Capability.ENUMERATE,
             Capability.COUNT,
+            Capability.NOISE_SCORE,
+            Capability.FACTORISED,
         }
     )
 
@@ -63,6 +66,28 @@ class Binary(Structure):
             (count, *scores.shape), generator=generator, dtype=torch.float64, device=generator.device
         ).to(scores.device)
         return (uniform < probability).to(scores.dtype)
+
+    def noise(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the difference of two Gumbels for each bit: the best bits under it are an exact sample."""
+        return gumbel_difference(scores, generator)
+
+    def noise_score(self, noise: Tensor) -> Tensor:
+        """Return ``tanh(noise / 2)``, the gradient in ``scores`` of the log density of ``scores + noise``."""
+        return (noise / 2).tanh()
+
+    def perturbed(self, scores: Tensor, lengths: Tensor | None = None, *, generator: torch.Generator) -> Perturbed:
+        """Return the scores plus logistic noise ``logit(u)``.
+
+        Given the bit b, u is uniform on ``[1 - p, 1]`` or ``[0, 1 - p]`` for ``p = sigmoid(score)`` and moves with that
+        interval (Tucker et al., 2017, appendix C): z falls behind by ``(1 - p) / u`` where b is 1 and ``p / (1 - u)``
+        where it is 0.
+        """
+        inside = forbid_padding(scores, lengths) > -torch.inf
+        normalised = scores.masked_fill(~inside, 0.0)
+        noise, centre = gumbel_difference(scores, generator), normalised.detach()
+        sign = torch.where(centre + noise > 0, 1.0, -1.0).to(scores)
+        lead = (logsigmoid(-sign * centre) - logsigmoid(sign * noise)).exp()
+        return Perturbed((centre + noise).masked_fill(~inside, 0.0), normalised, lead.masked_fill(~inside, 0.0))
 
     def smoothed_argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return ``sigmoid(scores) [batch, n]``: for a choice between two the softened argmax is the marginals."""
@@ -143,6 +168,15 @@ class PairwiseBinary(Structure):
         unary, pairs = self._split(scores.detach(), lengths)
         index = draw_index(object_scores(unary, pairs), generator, count)
         return with_products(_bits(index, unary.shape[1]).to(scores.dtype))
+
+    def noise(self, scores: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the difference of two Gumbels for each bit, and 0 for each product (Lorberbom et al., 2019).
+
+        The best object under it is an exact sample only where all products weigh 0.
+        """
+        bits = bit_count(scores.shape[1])
+        products = scores.new_zeros(len(scores), scores.shape[1] - bits)
+        return torch.cat([gumbel_difference(scores[:, :bits], generator), products], -1)
 
     def enumerate(self, shape: tuple[int, ...]) -> Tensor:
         """Return every object ``[2^n, n + n(n-1)/2]`` of an item of shape ``(n + n(n-1)/2,)`` (float64)."""

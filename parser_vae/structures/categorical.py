@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parser_vae.structures.base import Capability, Structure
+from parser_vae.structures.base import Capability, Perturbed, Structure
+from parser_vae.structures.noise import gumbel
 from parser_vae.structures.padding import forbid_padding, require_feasible, sizes
 
 
@@ -22,6 +23,8 @@ class Categorical(Structure):
             Capability.SMOOTHED_ARGMAX,
             Capability.ENUMERATE,
             Capability.COUNT,
+            Capability.NOISE_SCORE,
+            Capability.FACTORISED,
         }
     )
 
@@ -47,6 +50,20 @@ class Categorical(Structure):
     def smoothed_argmax(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return ``softmax(scores) [batch, k]``: for one choice among k the softened argmax is the marginals."""
         return self.marginals(scores, lengths)
+
+    def perturbed(self, scores: Tensor, lengths: Tensor | None = None, *, generator: torch.Generator) -> Perturbed:
+        """Return ``log_softmax(scores)`` plus Gumbels.
+
+        Given that class b is best, with uniform v, ``z_b = -log(-log v_b)`` and the others are
+        ``z_i = -log(-log v_i / p_i - log v_b)`` (Tucker et al., 2017, appendix C): z_b stands still, and the others
+        move by ``1 - exp(z_i - z_b)`` of what their scores do.
+        """
+        allowed = self._allowed(scores, lengths)
+        inside = allowed > -torch.inf
+        normalised = allowed.log_softmax(-1).masked_fill(~inside, 0.0)
+        noisy = (normalised.detach() + gumbel(scores, generator)).masked_fill(~inside, -torch.inf)
+        lead = (noisy - noisy.amax(-1, keepdim=True)).exp()
+        return Perturbed(noisy.masked_fill(~inside, 0.0), normalised, lead)
 
     def enumerate(self, shape: tuple[int, ...]) -> Tensor:
         """Return the ``k`` one-hot objects ``[k, k]`` of an item of shape ``(k,)`` (float64)."""

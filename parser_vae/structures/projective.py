@@ -40,7 +40,7 @@ class ProjectiveTrees(TreeStructure):
     """
 
     name = "projective"
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - {Capability.FACTORISED}
 
     def argmax_heads(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the heads ``[batch, n + 1]`` (int64) of the best tree (Eisner, 1996); 0 at the root and at padding.

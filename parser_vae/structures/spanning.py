@@ -27,6 +27,7 @@ class SpanningTrees(TreeStructure):
             Capability.SAMPLE,
             Capability.ENUMERATE,
             Capability.COUNT,
+            Capability.NOISE_SCORE,
         }
     )
 

@@ -28,6 +28,7 @@ class Subset(Structure):
             Capability.SAMPLE,
             Capability.ENUMERATE,
             Capability.COUNT,
+            Capability.NOISE_SCORE,
         }
     )
 

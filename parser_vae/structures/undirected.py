@@ -42,6 +42,7 @@ class UndirectedTrees(Structure):
             Capability.SAMPLE,
             Capability.ENUMERATE,
             Capability.COUNT,
+            Capability.NOISE_SCORE,
         }
     )
 

@@ -105,7 +105,10 @@ class Loop:
 
     def __init__(self, plan: Plan, folder: Path, seed: int, progress: Progress, resume: bool) -> None:
         self.plan, self.folder = plan, folder
-        self.trained = {name: p for name, p in plan.model.named_parameters() if p.requires_grad}
+        self.trained: dict[str, Tensor] = {n: p for n, p in plan.model.named_parameters() if p.requires_grad}
+        # running statistics and the like: saved and selected with the weights, but neither clipped nor averaged
+        parameters = dict(plan.model.named_parameters())
+        self.buffers = {name: b for name, b in plan.model.state_dict().items() if name not in parameters}
         self.rates = [group["lr"] for group in plan.optimiser.param_groups]
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout draws from torch's own generator, saved with the state
@@ -129,7 +132,7 @@ class Loop:
             self._train(interruption)
             if self.averages:
                 self._load(self.averages)
-            self.last = {name: p.detach().clone() for name, p in self.trained.items()}
+            self.last = {name: value.detach().clone() for name, value in (self.trained | self.buffers).items()}
             self.load_selected()
             self.plan.model.eval()
             state = self.state
@@ -219,16 +222,18 @@ class Loop:
             former = self.best.get(selection.prefix)
             sign = 1 if selection.higher_is_better else -1
             if former is None or sign * value > sign * former["value"]:
-                weights = {n: p.detach().clone() for n, p in self.trained.items() if n.startswith(selection.prefix)}
+                everything = (self.trained | self.buffers).items()
+                weights = {n: v.detach().clone() for n, v in everything if n.startswith(selection.prefix)}
                 self.best[selection.prefix] = {"value": value, "epoch": epoch, "weights": weights}
         if current:
             self._load(current)
         self.progress.event("epoch", **entry)
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
+        own = self.trained | self.buffers
         with torch.no_grad():
             for name, value in weights.items():
-                self.trained[name].copy_(value)
+                own[name].copy_(value)
 
     def _save(self) -> None:
         if not is_first():
@@ -237,7 +242,7 @@ class Loop:
             self.folder,
             {
                 "run": vars(self.state),
-                "weights": dict(self.trained),
+                "weights": self.trained | self.buffers,
                 "averages": self.averages,
                 "best": self.best,
                 "method": {} if self.plan.method_state is None else self.plan.method_state.state_dict(),

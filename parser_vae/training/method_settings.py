@@ -8,10 +8,14 @@ from pydantic import Field
 
 from parser_vae.errors import ConfigError
 from parser_vae.methods import METHODS, Method
+from parser_vae.methods.baselines import BaselineKind
 from parser_vae.methods.differentiable import Mode, Noise
 from parser_vae.methods.direct import Approximation, Difference
+from parser_vae.methods.importance import Proposal, Weights
 from parser_vae.methods.nes import Target
 from parser_vae.methods.perturbation import SigmaScale
+from parser_vae.methods.relax import Control
+from parser_vae.methods.score_function import Distribution
 from parser_vae.methods.shaping import Shaping
 from parser_vae.training.config import Settings
 
@@ -28,6 +32,53 @@ class NesSettings(Settings):
     sigma_scale: SigmaScale = Field("absolute", description="absolute, relative to each tensor, or adapted (learned)")
     rank: int = Field(0, ge=0, description="rank of the noise on matrices; 0: full")
     memory: int = Field(512, ge=1, description="mebibytes that each thread may use for members in work")
+
+
+class ScoreFunctionSettings(Settings):
+    """The score function (REINFORCE)."""
+
+    distribution: Distribution = Field(
+        "gibbs", description="sampled: gibbs, exp(score)/Z; perturbation, noisy searches"
+    )
+    samples: int = Field(4, ge=1, description="objects drawn for each item")
+    baseline: BaselineKind = Field(
+        "leave_one_out", description="of the losses: none, batch, leave_one_out, ema, learned or nvil"
+    )
+    hidden: int = Field(100, ge=1, description="hidden units of a learned baseline")
+
+
+class ImportanceSettings(Settings):
+    """Importance sampling."""
+
+    samples: int = Field(4, ge=1, description="objects drawn for each item")
+    proposal: Proposal = Field("mixture", description="drawn from: same, tempered, mixture (with uniform) or uniform")
+    temperature: float = Field(2.0, gt=0, description="of tempered: divides the scores")
+    share: float = Field(0.1, gt=0, lt=1, description="of the uniform distribution in mixture")
+    weights: Weights = Field("plain", description="plain (unbiased) or self_normalised")
+    baseline: BaselineKind = Field(
+        "leave_one_out", description="of the losses: none, batch, leave_one_out, ema, learned or nvil"
+    )
+    hidden: int = Field(100, ge=1, description="hidden units of a learned baseline")
+
+
+class RebarSettings(Settings):
+    """REBAR."""
+
+    temperature: float = Field(0.5, gt=0, description="first temperature of the relaxation; learned")
+    strength: float = Field(1.0, description="first weight of the control variate (eta); learned")
+
+
+class RelaxSettings(RebarSettings):
+    """RELAX."""
+
+    control_variate: Control = Field("relaxation_and_network", description="relaxation_and_network, or network alone")
+    hidden: int = Field(100, ge=1, description="hidden units of the network")
+
+
+class ArmSettings(Settings):
+    """ARM."""
+
+    samples: int = Field(1, ge=1, description="uniform draws for each item, two evaluations each")
 
 
 class EnumerationSettings(Settings):
@@ -104,6 +155,11 @@ class MethodSections(Settings):
     """One section per method that can be told something, named like it; only the chosen method's is read."""
 
     nes: NesSettings = Field(default_factory=lambda: NesSettings.model_validate({}))
+    score_function: ScoreFunctionSettings = Field(default_factory=lambda: ScoreFunctionSettings.model_validate({}))
+    importance: ImportanceSettings = Field(default_factory=lambda: ImportanceSettings.model_validate({}))
+    rebar: RebarSettings = Field(default_factory=lambda: RebarSettings.model_validate({}))
+    relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings.model_validate({}))
+    arm: ArmSettings = Field(default_factory=lambda: ArmSettings.model_validate({}))
     enumeration: EnumerationSettings = Field(default_factory=lambda: EnumerationSettings.model_validate({}))
     dpp: DppSettings = Field(default_factory=lambda: DppSettings.model_validate({}))
     sparsemap: SparseMAPSettings = Field(default_factory=lambda: SparseMAPSettings.model_validate({}))

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from parser_vae.graphs.settings import GraphsSettings
 from parser_vae.training.config import dump_settings, known_keys, load_settings
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 from parser_vae.training.sweep_settings import PairSettings, SweepSettings, cells_of, check_rows
 
 MODEL = {"train": "source/train.conllu"}
 ADAPT = {"model": "runs/source", "target": ["target/unlabeled.conllu"]}
+GRAPHS = {"data": {"train": "data/train.npz", "dev": "data/dev.npz"}, "method": "relaxed"}
 RECIPES: dict[str, BaseModel] = {
     "pretrain.toml": PretrainSettings.model_validate({"data": MODEL}),
     "pretrain-kg.toml": PretrainSettings.model_validate(
@@ -28,6 +30,33 @@ RECIPES: dict[str, BaseModel] = {
     "adapt.toml": AdaptSettings.model_validate({"data": ADAPT}),
     "adapt-paper.toml": AdaptSettings.model_validate({"data": ADAPT, "preset": "paper"}),
     "adapt-paper-official.toml": AdaptSettings.model_validate({"data": ADAPT, "preset": "paper-official"}),
+    "graphs-smoke.toml": GraphsSettings.model_validate(
+        GRAPHS
+        | {
+            "model": {"hidden": 8},
+            "objective": {"teacher_forcing": 3},
+            "training": {"updates": 20, "evaluate_every": 10, "batch_size": 8, "learning_rate": 3e-3},
+            "nes": {"population": 20, "sigma": 0.01},
+        }
+    ),
+    "graphs-small.toml": GraphsSettings.model_validate(
+        GRAPHS
+        | {
+            "model": {"hidden": 64},
+            "objective": {"teacher_forcing": 3},
+            "training": {"updates": 2000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
+            "relaxed": {"temperature": 0.5},
+            "nes": {"population": 600, "sigma": 0.01},
+        }
+    ),
+    "graphs-paper.toml": GraphsSettings.model_validate(
+        GRAPHS
+        | {
+            "objective": {"max_range": 15.0},
+            "relaxed": {"temperature": 5.0},
+            "nes": {"population": 600, "sigma": 0.01},
+        }
+    ),
 }
 
 

@@ -1,0 +1,209 @@
+"""Table 1 of Berliner et al. (2022): edges between moving points recovered by each method, on both latent spaces.
+
+    python benchmarks/table1.py run --scale small
+    python benchmarks/table1.py table --scale small
+
+A cell is one ``parser-vae graphs simulate`` (shared), ``train`` and ``evaluate`` with one thread, from the recipe
+``configs/graphs-SCALE.toml``; a finished cell is not run again, a stopped one is resumed. Options choose methods,
+latents, seeds and settings of teacher forcing, so that the work can be cut into pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from parser_vae import cli
+from parser_vae.training.progress import read_log
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "table1"
+# samples of train, dev and test; points
+DATA = {"smoke": (200, 50, 50, 4), "small": (5000, 1000, 1000, 6), "paper": (50_000, 10_000, 10_000, 10)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its settings, and what the paper reports: (ELBO, F1) for trees and for n - 1 edges."""
+
+    title: str
+    method: str
+    settings: tuple[str, ...] = ()
+    paper: tuple[str, str, str, str] = ("", "", "", "")
+
+
+PERTURBED = "score_function.distribution=perturbation"
+ROWS = {
+    "batch": Row(
+        "REINFORCE (batch)",
+        "score_function",
+        (PERTURBED, "score_function.baseline=batch", "score_function.samples=1"),
+        ("-2260 +- 0", "41 +- 1", "-2180 +- 0", "39 +- 1"),
+    ),
+    "ema": Row(
+        "REINFORCE (EMA)",
+        "score_function",
+        (PERTURBED, "score_function.baseline=ema", "score_function.samples=1"),
+        ("-2250 +- 20", "40 +- 7", "-2170 +- 10", "42 +- 1"),
+    ),
+    "multi": Row(
+        "REINFORCE (multi-sample, 4)",
+        "score_function",
+        (PERTURBED, "score_function.baseline=leave_one_out", "score_function.samples=4"),
+        ("-2230 +- 20", "42 +- 1", "-2150 +- 10", "40 +- 0"),
+    ),
+    "gibbs": Row(
+        "REINFORCE (exact samples, 4)",
+        "score_function",
+        (
+            "score_function.distribution=gibbs",
+            "score_function.baseline=leave_one_out",
+            "score_function.samples=4",
+            "objective.divergence=exact_gibbs",
+        ),
+    ),
+    "nvil": Row(
+        "NVIL",
+        "score_function",
+        (PERTURBED, "score_function.baseline=nvil", "score_function.samples=1"),
+        ("-1570 +- 300", "83 +- 20", "-2110 +- 10", "42 +- 2"),
+    ),
+    "sst": Row("SST", "relaxed", (), ("-1080 +- 110", "91 +- 3", "-2100 +- 20", "41 +- 1")),
+    "sst-hard": Row("SST, hard forward", "relaxed", ("relaxed.mode=hard_forward",)),
+    "nes": Row("NES", "nes", (), ("-1117 +- 45", "92 +- 0.2", "-2150 +- 10", "44 +- 0.6")),
+    "nes-scores": Row(
+        "NES on the scores (32, sigma 1)",
+        "nes",
+        # raw, because the divergence's gradient is added as it is
+        ("nes.perturb=scores", "nes.population=32", "nes.sigma=1.0", "nes.shaping=raw"),
+    ),
+    "direct": Row("direct optimisation", "direct"),
+    "sparsemap": Row("SparseMAP", "sparsemap"),
+}
+LATENTS = ("tree", "edges")
+
+
+def main() -> None:
+    """Train cells or print the table of those that are done."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["run", "table"])
+    parser.add_argument("--scale", choices=list(DATA), default="small")
+    parser.add_argument("--work", type=Path, default=Path("runs/table1"))
+    parser.add_argument("--methods", default=",".join(ROWS))
+    parser.add_argument("--latents", default=",".join(LATENTS))
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument(
+        "--teacher-forcing", default="3", help="frames between two true ones; the paper has 9, and 3 for NES"
+    )
+    parser.add_argument("--set", action="append", default=[], help="a further setting of every run; name it with --tag")
+    parser.add_argument("--tag", default="", help="a name for results under further settings")
+    options = parser.parse_args()
+    folder = RESULTS / (options.scale + (f"-{options.tag}" if options.tag else ""))
+    if options.action == "table":
+        print(table(folder))
+        return
+    if options.set and not options.tag:
+        parser.error("--set changes what is measured: name the results with --tag")
+    data = options.work / options.scale / "data"
+    if not (data / "test.npz").exists():
+        simulate(data, options.scale)
+    for seed in options.seeds.split(","):
+        for every in options.teacher_forcing.split(","):
+            for latent in options.latents.split(","):
+                for name in options.methods.split(","):
+                    cell = folder / f"{name}.{latent}.{every}.{seed}.json"
+                    if not cell.exists():
+                        run_cell(options, data, cell, name, latent, int(every), int(seed))
+
+
+def simulate(data: Path, scale: str) -> None:
+    """Write the data of a scale, always with the same seed."""
+    train, dev, test, points = DATA[scale]
+    sizes = ["--points", points, "--train", train, "--dev", dev, "--test", test]
+    command("graphs", "simulate", "--out", data, *sizes, "--seed", 42)
+
+
+def run_cell(
+    options: argparse.Namespace, data: Path, cell: Path, name: str, latent: str, every: int, seed: int
+) -> None:
+    """Train and evaluate one model, and write its JSON."""
+    row = ROWS[name]
+    model, report = options.work / cell.parent.name / cell.stem, options.work / cell.parent.name / f"{cell.stem}.json"
+    settings = [*row.settings, f"objective.teacher_forcing={every}", *options.set]
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    command(
+        "graphs", "train", "--config", ROOT / "configs" / f"graphs-{options.scale}.toml",
+        "--train", data / "train.npz", "--dev", data / "dev.npz", "--method", row.method, "--latent", latent,
+        "--seed", seed, *(word for setting in settings for word in ("--set", setting)), "--threads", 1,
+        "--out", model, "--resume", "--quiet",
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    command("graphs", "evaluate", model, "--data", data / "test.npz", "--json", report, "--threads", 1)
+    manifest = json.loads((model / "manifest.json").read_text())
+    history = [event for event in read_log(model / "log.jsonl") if event["event"] == "epoch"]
+    (test,) = json.loads(report.read_text())["models"].values()
+    result = {
+        "method": name, "latent": latent, "teacher_forcing": every, "seed": seed, "scale": options.scale,
+        "settings": settings, "commit": manifest["commit"], "date": time.strftime("%Y-%m-%d"),
+        # of this process only: a resumed cell's earlier time is not in it
+        "train_cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "updates": history[-1]["steps"], "evaluations_an_update": history[-1]["evaluations"],
+        "kept_updates": history[manifest["epoch"] - 1]["steps"],
+        "test": test,
+        "curve": [{key: event[key] for key in ("steps", "dev_elbo", "dev_f1")} for event in history],
+    }  # fmt: skip
+    cell.parent.mkdir(parents=True, exist_ok=True)
+    cell.write_text(json.dumps(result, indent=1) + "\n")
+    print(cell.stem, f"elbo {test['elbo']:.0f}", f"precision {test['precision']:.1f}", flush=True)
+
+
+def command(*words: object) -> None:
+    """Run one ``parser-vae`` command in this process; stop where it fails."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = cli.run([str(word) for word in words])
+    if code:
+        sys.exit(code)
+
+
+def table(folder: Path) -> str:
+    """Return the finished cells as Markdown: mean and deviation over seeds, and the paper's numbers beside them."""
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    lines = [
+        "| method | true frame every | seeds | tree: ELBO | F1 | paper | n - 1 edges: ELBO | F1 | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in ROWS.items():
+        for every in sorted({cell["teacher_forcing"] for cell in cells if cell["method"] == name}):
+            columns, seeds = [], []
+            for index, latent in enumerate(LATENTS):
+                these = [
+                    cell
+                    for cell in cells
+                    if (cell["method"], cell["teacher_forcing"], cell["latent"]) == (name, every, latent)
+                ]
+                seeds.append(str(len(these)))
+                # As many edges as are true: precision, recall and F1 are one number, unless labels are switched,
+                # where precision is what the papers report.
+                columns += [spread([cell["test"][key] for cell in these]) for key in ("elbo", "precision")]
+                columns.append("; ".join(row.paper[2 * index : 2 * index + 2]).strip("; "))
+            lines.append(f"| {row.title} | {every} | {', '.join(dict.fromkeys(seeds))} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else ""
+    return f"{statistics.fmean(values):.1f} +- {statistics.stdev(values):.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Latent graph recovery: the tree that couples moving points, from their trajectories alone."""
