@@ -49,7 +49,10 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Adapt a trained parser to the target domain, without trees there."""
+    """Adapt a trained parser to the target domain, without trees there.
+
+    With nes, several processes can share the work: torchrun --nproc-per-node 2 -m parser_vae.cli adapt ...
+    """
     require_files(
         {
             "--from": model,
@@ -62,8 +65,10 @@ def adapt(
             "--teacher": teacher,
         }
     )
+    from parser_vae.methods.ranks import is_first, joined_processes
     from parser_vae.training.adapt import adapt as run_adaptation
     from parser_vae.training.checkpoint import remove_state
+    from parser_vae.training.progress import Quiet
     from parser_vae.training.settings import AdaptSettings
 
     flags = {
@@ -81,11 +86,13 @@ def adapt(
         "training.epochs": epochs,
         "training.seed": seed,
     }
-    settings, begin = start_run(AdaptSettings, common, flags, out, resume, overwrite)
-    if is_finished(out, resume):
-        return
-    progress = common.progress()
-    common.prepare_training()
-    run_adaptation(settings, out, resume=resume, progress=progress, begin=begin)
-    remove_state(out)
+    with joined_processes():
+        settings, begin = start_run(AdaptSettings, common, flags, out, resume, overwrite)
+        if is_finished(out, resume):
+            return
+        progress = common.progress() if is_first() else Quiet()
+        common.prepare_training()
+        run_adaptation(settings, out, resume=resume, progress=progress, begin=begin)
+        if is_first():
+            remove_state(out)
     progress.event("note", text=f"next: parser-vae parse {out} FILE")

@@ -6,7 +6,8 @@ ParserVaeError
 │   ├── ConfigError            a setting: unknown key, wrong type, contradiction
 │   ├── ModelFolderError       a model folder: missing file, wrong hash, newer format
 │   └── InfeasibleError        scores that forbid every structure: which sentence
-└── IncompatibleError          a method asked of a structure or problem that cannot serve it, and why
+├── IncompatibleError          a method asked of a structure or problem that cannot serve it, and why
+└── LostProcessError           another process of the same run ended early
 """
 
 from __future__ import annotations
@@ -50,3 +51,7 @@ class InfeasibleError(InputError):
 
 class IncompatibleError(ParserVaeError):
     """A method was asked of a structure or problem that lacks what it needs; the message says what and why."""
+
+
+class LostProcessError(ParserVaeError):
+    """Another process that shares the run's work has ended, so this one cannot go on."""

@@ -26,6 +26,7 @@ from parser_vae.methods.population import (
     pairs_in_a_group,
     score_direction,
 )
+from parser_vae.methods.ranks import gathered, own_share
 from parser_vae.methods.shaping import Shaping, shape
 from parser_vae.structures.base import Capability
 
@@ -107,7 +108,9 @@ class NaturalEvolution(Method[BatchT]):
             perturbation = Perturbation(touched, self.sigma, self.sigma_scale, self.rank, learned)
             size = pairs_in_a_group(problem, batch, centre, touched, self.memory * MEBIBYTE)
             groups = [ParameterGroup[BatchT](perturbation, seeds[i : i + size]) for i in range(0, len(seeds), size)]
-            fitness = self._losses(problem, batch, groups, noise, divergence=True).mean(1)
+            own = self._losses(problem, batch, own_share(groups), noise, divergence=True)
+            sizes = [(2 * len(group.seeds),) for group in groups]
+            fitness = torch.cat(gathered([loss.mean(1) for loss in own], sizes))
             utility = shape(fitness, self.shaping).view(-1, 2)
             factors = (utility[:, 0] - utility[:, 1]) * (weight / self.population)
             perturbation.accumulate(seeds, factors.tolist())
@@ -124,7 +127,8 @@ class NaturalEvolution(Method[BatchT]):
         noise = self._score_noise(problem, centre, generator)
         size = pairs_in_a_group(problem, batch, centre, (), self.memory * MEBIBYTE)
         groups = [ScoreGroup[BatchT](centre, self.sigma, seeds[i : i + size]) for i in range(0, len(seeds), size)]
-        losses = self._losses(problem, batch, groups, noise, divergence=False)
+        own = self._losses(problem, batch, own_share(groups), noise, divergence=False)
+        losses = torch.cat(gathered(own, [(2 * len(group.seeds), len(centre)) for group in groups]))
         with torch.no_grad():
             utility = torch.stack([shape(item, self.shaping) for item in losses.t()], 1).view(-1, 2, len(centre))
             factors = (utility[:, 0] - utility[:, 1]) * (weight / (self.population * self.sigma * len(centre)))
@@ -153,12 +157,10 @@ class NaturalEvolution(Method[BatchT]):
         groups: Sequence[Group[BatchT]],
         noise: Sequence[Tensor],
         divergence: bool,
-    ) -> Tensor:
-        """Return the objective of every member ``[population, batch]`` (float64)."""
+    ) -> list[Tensor]:
+        """Return the objective of every member of each group ``[members, batch]`` (float64)."""
         memory = self.memory * MEBIBYTE
-        return torch.cat(
-            evaluate(problem, batch, groups, noise, divergence=divergence, workers=self.workers, memory=memory)
-        )
+        return evaluate(problem, batch, groups, noise, divergence=divergence, workers=self.workers, memory=memory)
 
     def _estimate(self, fitness: Tensor, items: int) -> Estimate:
         finite = fitness[torch.isfinite(fitness)]

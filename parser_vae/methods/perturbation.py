@@ -39,6 +39,18 @@ class Perturbed:
     left: Tensor | None = None
     right: Tensor | None = None
 
+    @property
+    def pairs(self) -> int:
+        """Return the number of pairs."""
+        noise = self.left if self.full is None else self.full
+        assert noise is not None
+        return len(noise)
+
+    def part(self, pairs: slice) -> Perturbed:
+        """Return the same for some of the pairs."""
+        full, left, right = (None if x is None else x[pairs] for x in (self.full, self.left, self.right))
+        return Perturbed(self.centre, self.rows, full, left, right)
+
     def direction(self) -> Tensor:
         """Return the scaled direction of each pair ``[pairs, *shape]``."""
         if self.full is not None:

@@ -20,6 +20,7 @@ from parser_vae.methods.base import BatchT, Problem, Touched
 from parser_vae.methods.perturbation import Perturbation, Perturbed, assign, values_of
 
 Parameters = Mapping[str, Perturbed]
+SCORED_TOGETHER = 16  # with more members that differ in their scores alone, these leave the cache
 
 
 @runtime_checkable
@@ -33,8 +34,8 @@ class PopulationScores(Protocol):
         """
         ...
 
-    def population_bytes(self, batch: Any) -> int:
-        """Return about how much memory one member takes in ``population_scores``."""
+    def population_size(self, batch: Any, memory: int) -> int:
+        """Return how many members to score together: no more than fit ``memory`` bytes, nor than runs fastest."""
         ...
 
 
@@ -87,16 +88,21 @@ def score_direction(centre: Tensor, seed: int) -> Tensor:
     return torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
 
 
-@dataclass(frozen=True)
 class ParameterGroup(Group[BatchT]):
-    """Members that differ in their parameters, a seed for each pair."""
+    """Members that differ in their parameters, a seed for each pair.
 
-    perturbation: Perturbation
-    seeds: Sequence[int]
+    Where losses need the parameters again they are kept from ``scores`` to ``losses``.
+    """
+
+    def __init__(self, perturbation: Perturbation, seeds: Sequence[int]) -> None:
+        self.perturbation = perturbation
+        self.seeds = seeds
+        self._kept: Parameters | None = None
 
     def scores(self, problem: Problem[BatchT], batch: BatchT) -> Tensor:
         """Return the scores of all members at once where the problem can, else of one after the other."""
         parameters = self.perturbation.group(self.seeds)
+        self._kept = None if problem.reconstruction_is_shared(batch) else parameters
         if isinstance(problem, PopulationScores):
             scores = problem.population_scores(batch, parameters)
             if scores is not None:
@@ -107,7 +113,7 @@ class ParameterGroup(Group[BatchT]):
         """Return the reconstruction by each member's own parameters where they enter it."""
         if problem.reconstruction_is_shared(batch):
             return shared_losses(problem, batch, latents)
-        parameters = self.perturbation.group(self.seeds)
+        parameters, self._kept = self._kept or self.perturbation.group(self.seeds), None
         if isinstance(problem, PopulationLosses):
             return torch.stack([problem.population_losses(batch, parameters, draw) for draw in latents])
         return self._one_by_one(
@@ -233,20 +239,22 @@ def _search(
 def pairs_in_a_group(
     problem: Problem[BatchT], batch: BatchT, scores: Tensor, touched: Sequence[Touched], memory: int
 ) -> int:
-    """Return how many mirrored pairs fit ``memory`` bytes: at least 1, at most 16, for more do not run faster.
+    """Return how many mirrored pairs to evaluate together: at least 1, else no more than fit ``memory`` bytes.
 
     Args:
-        problem: Says what a member takes, if it scores members together.
+        problem: Has a say, if it scores members together.
         batch: The data.
         scores: Shaped and typed like one member's scores.
-        touched: The perturbed parameters.
+        touched: The perturbed parameters; none where the scores are perturbed.
         memory: Bytes.
     """
     values = 4 * scores.numel() + 3 * sum(values_of(item).numel() for item in touched)
-    each = values * scores.element_size()
-    if touched and isinstance(problem, PopulationScores):
-        each += problem.population_bytes(batch)
-    return max(1, min(16, memory // (2 * each)))
+    members = memory // (values * scores.element_size())
+    if not touched:
+        members = min(members, SCORED_TOGETHER)
+    elif isinstance(problem, PopulationScores):
+        members = min(members, problem.population_size(batch, memory))
+    return max(1, members // 2)
 
 
 def vmapped(

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from parser_vae.methods.products import product
 from parser_vae.parsing.batches import Batch
+from parser_vae.parsing.contexts import distinct_losses
 from parser_vae.parsing.encoder import external_vectors
 from parser_vae.parsing.layers import initialise_lstm, uniform_
 from parser_vae.parsing.tree_decoder import DecoderSettings, TreeDecoder
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
+
+VOCABULARY_PART = 1024
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Decoder(TreeDecoder[DecoderContext]):
         (``aligned``) or ``i`` (``previous``), only from words ``j <= i`` (``j < i``).
         """
         nodes = arcs.shape[-1]
-        shift = 1 if self.settings.alignment == "aligned" else 0
+        shift = self.shift
         padded = nn.functional.pad(arcs, (0, steps + shift - nodes, 0, steps + shift - nodes))
         here = slice(shift, steps + shift)
         # sender j strictly left of the word whose arcs are seen: j < i + shift
@@ -93,13 +97,17 @@ class Decoder(TreeDecoder[DecoderContext]):
         dependents = padded[:, here, :steps].tril(shift - 1)
         return heads, dependents
 
+    @property
+    def shift(self) -> int:
+        """Return 1 if step ``i`` sees the arcs of word ``i + 1``, 0 if those of word ``i``."""
+        return 1 if self.settings.alignment == "aligned" else 0
+
     def losses_at(
         self, context: DecoderContext, trees: Tensor, member: Tensor, sentence: Tensor, step: Tensor
     ) -> Tensor:
         """Return ``-log p`` ``[rows]`` at chosen steps of chosen 0/1 trees ``[members, batch, head, dependent]``."""
         nodes = trees.shape[-1]
-        shift = 1 if self.settings.alignment == "aligned" else 0
-        word = step + shift
+        word = step + self.shift
         sender = torch.arange(nodes, device=step.device)
         visible = (sender < word[:, None]) & (word < nodes)[:, None]
         inside = word.clamp(max=nodes - 1)
@@ -111,7 +119,16 @@ class Decoder(TreeDecoder[DecoderContext]):
             + torch.bmm(heads[:, None, :senders], context.from_head[sentence, : heads.shape[1]]).squeeze(1)
             + torch.bmm(dependents[:, None, :senders], context.from_dependent[sentence, : heads.shape[1]]).squeeze(1)
         )
-        return nn.functional.cross_entropy(self.output(mixed), context.targets[sentence, step], reduction="none")
+        targets = context.targets[sentence, step]
+        if torch.is_grad_enabled() and (mixed.requires_grad or self.output.weight.requires_grad):
+            return nn.functional.cross_entropy(self.output(mixed), targets, reduction="none")
+        weight, bias = self.output.weight, self.output.bias
+        # a part of the vocabulary at a time, so that its scores stay in the cache
+        parts = [
+            torch.logsumexp(product(mixed, some) + shift, -1)
+            for some, shift in zip(weight.split(VOCABULARY_PART), bias.split(VOCABULARY_PART), strict=True)
+        ]
+        return torch.stack(parts, -1).logsumexp(-1) - (mixed * weight[targets]).sum(-1) - bias[targets]
 
     def reconstruction(self, context: DecoderContext, arcs: Tensor) -> Tensor:
         """Return ``-log p(words | arcs)`` ``[batch]`` in nats per step, differentiable in soft ``arcs``."""
@@ -133,35 +150,4 @@ class Decoder(TreeDecoder[DecoderContext]):
         The LSTM does not depend on the tree, and the prediction at a step only on which words to the left send
         messages there: it ran once for the context, and the softmax runs once for each distinct set of messages.
         """
-        return distinct_reconstruction(self, context, trees)
-
-
-def distinct_reconstruction(decoder: Decoder, context: DecoderContext, trees: Tensor) -> Tensor:
-    """Return ``-log p(words | tree)`` ``[members, batch]`` of 0/1 trees ``[members, batch, head, dependent]``.
-
-    Steps of the same sentence that receive messages from the same senders share one softmax. They are recognised by
-    sums of random 64-bit keys: among a million distinct ones, two agree by chance once in 37 million batches.
-    """
-    steps = context.own.shape[1]
-    members, sentences = trees.shape[:2]
-    generator = torch.Generator().manual_seed(0)
-    head_keys, dependent_keys = torch.randint(-(2**62), 2**62, (2, steps), generator=generator)
-    place_keys = torch.randint(-(2**62), 2**62, (sentences, steps), generator=generator)
-    signatures = torch.empty(members, sentences, steps, dtype=torch.int64)
-    for signature, tree in zip(signatures, trees, strict=True):
-        heads, dependents = decoder.messages(tree.float(), steps)
-        signature.copy_(place_keys + (heads.long() * head_keys + dependents.long() * dependent_keys).sum(-1))
-    wanted = context.mask.expand(members, -1, -1)
-    distinct, inverse = signatures[wanted].unique(return_inverse=True)
-    example = torch.empty(len(distinct), dtype=torch.int64)
-    example[inverse] = torch.arange(len(inverse))  # any row of each distinct kind will do
-    member, sentence, step = wanted.nonzero()[example].unbind(1)
-    losses = torch.cat(
-        [
-            decoder.losses_at(context, trees, *chunk)
-            for chunk in zip(member.split(2048), sentence.split(2048), step.split(2048), strict=True)
-        ]
-    )
-    table = context.own.new_zeros(members, sentences, steps)
-    table[wanted] = losses[inverse]
-    return table.sum(-1) / context.mask.sum(-1)
+        return distinct_losses(trees, context.mask, self.shift, lambda *rows: self.losses_at(context, trees, *rows))

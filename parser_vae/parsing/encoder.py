@@ -178,6 +178,10 @@ class DistanceBias(nn.Module):
 
     def forward(self, size: int) -> Tensor:
         """Return the biases ``[head, dependent]`` of a sentence with ``size`` nodes."""
+        return self.bias[self.buckets(size)]
+
+    def buckets(self, size: int) -> Tensor:
+        """Return which bias each arc has ``[head, dependent]`` in a sentence with ``size`` nodes."""
         position = torch.arange(size, device=self.bias.device)
         offset = position[:, None] - position[None]
         distance = offset.abs().clamp(min=1)
@@ -185,7 +189,7 @@ class DistanceBias(nn.Module):
         bucket = torch.where(distance <= 8, distance - 1, 7 + doublings)
         bucket = torch.where(offset > 0, bucket + self.BUCKETS, bucket)
         bucket[0] = 2 * self.BUCKETS
-        return self.bias[bucket]
+        return bucket
 
 
 class LabelScorer(nn.Module):

@@ -1,13 +1,27 @@
-"""The compiled inner loop of the pairwise tanh scorer, for scoring without gradients."""
+# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+"""Compiled inner loops of scoring without gradients: the pairwise tanh scorer and the cell of an LSTM."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
-import numpy as np
 import torch
 from torch import Tensor
 
+from parser_vae.structures.kernels.simd import (
+    exponential,
+    lanes_of,
+    load,
+    maximum,
+    quotient,
+    spread,
+    store,
+    where_greater,
+)
+
 LARGEST = 40.0  # beyond this, exp(2 a) leaves float32
+LANES = 16  # floats in a register; sizes are padded to a multiple of it
 
 
 def can_score(head: Tensor, dependent: Tensor) -> bool:
@@ -30,38 +44,126 @@ def pairwise_tanh(head: Tensor, dependent: Tensor, output: Tensor) -> Tensor:
     size = output.shape[0]
     if size % 2:
         head, dependent, output = (torch.nn.functional.pad(tensor, (0, 1)) for tensor in (head, dependent, output))
-    scores = torch.empty(head.shape[0], head.shape[1], head.shape[1])
+    batch, nodes = head.shape[:2]
+    width = -(-nodes // LANES) * LANES
+    columns = torch.zeros(batch, head.shape[2], width)
+    columns[:, :, :nodes] = torch.exp(2 * dependent).transpose(1, 2)
+    scores = torch.empty(batch, nodes, width)
     _pairwise(
         torch.exp(2 * head).contiguous().numpy(),
-        torch.exp(2 * dependent).transpose(1, 2).contiguous().numpy(),
+        columns.view(-1).numpy(),
         output.detach().contiguous().numpy(),
-        scores.numpy(),
+        scores.view(-1).numpy(),
+        width,
     )
-    return scores
+    return scores[:, :, :nodes].contiguous()
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, boundscheck=False)
-def _pairwise(head, dependent, output, scores):  # type: ignore[no-untyped-def]
-    """Fill scores from exponentials ``head [batch, h, k]`` and ``dependent [batch, k, d]``; ``k`` is even."""
-    total = np.float32(0)
+@numba.njit(cache=True, nogil=True, boundscheck=False)
+def _pairwise(head: Any, dependent: Any, output: Any, scores: Any, width: Any) -> None:
+    """Fill flat ``scores [batch, h, width]`` from exponentials ``head [batch, h, k]``, ``dependent [batch, k, width]``.
+
+    ``k`` is even. What the nodes of one register of dependents need stays in the nearest cache for all heads.
+    """
+    lanes = lanes_of(scores)
+    one, huge = spread(scores, 1.0), spread(scores, 1e18)  # tanh is 1 long before; keeps the denominator finite
+    total = 0.0
     for k in range(output.shape[0]):
         total += output[k]
-    for b in range(scores.shape[0]):
-        for h in range(scores.shape[1]):
-            row = scores[b, h]
-            row[:] = total
-            for k in range(0, output.shape[0], 2):
-                _add_two(
-                    row, dependent[b, k], dependent[b, k + 1], head[b, h, k], head[b, h, k + 1],
-                    np.float32(2) * output[k], np.float32(2) * output[k + 1],
-                )  # fmt: skip
+    for b in range(head.shape[0]):
+        for first in range(0, width, lanes):
+            for h in range(head.shape[1]):
+                result = spread(scores, total)
+                at = b * head.shape[2] * width + first
+                for k in range(0, output.shape[0], 2):
+                    x = spread(scores, head[b, h, k]) * load(dependent, at)
+                    y = spread(scores, head[b, h, k + 1]) * load(dependent, at + width)
+                    x = one + where_greater(x, huge, huge, x)
+                    y = one + where_greater(y, huge, huge, y)
+                    above = spread(scores, 2 * output[k]) * y + spread(scores, 2 * output[k + 1]) * x
+                    result = result - quotient(above, x * y)
+                    at += 2 * width
+                store(scores, (b * head.shape[1] + h) * width + first, result)
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True, boundscheck=False)
-def _add_two(row, first, second, a, b, v, w):  # type: ignore[no-untyped-def]
-    """Subtract ``v / (1 + a first) + w / (1 + b second)``, over their common denominator."""
-    one, huge = np.float32(1), np.float32(1e18)  # tanh is 1 long before; keeps the common denominator finite
-    for d in range(np.uint64(row.shape[0])):  # unsigned: no wrap-around test, so the loop becomes vector code
-        x = one + min(a * first[d], huge)
-        y = one + min(b * second[d], huge)
-        row[d] -= (v * y + w * x) / (x * y)
+@numba.njit(cache=True, inline="always")
+def _sigmoid(array: Any, x: Any) -> Any:
+    zero, one = spread(array, 0.0), spread(array, 1.0)
+    small = exponential(array, zero - maximum(x, zero - x))
+    share = quotient(one, one + small)
+    return where_greater(x, zero, share, small * share)
+
+
+@numba.njit(cache=True, inline="always")
+def _tanh(array: Any, x: Any) -> Any:
+    zero, one = spread(array, 0.0), spread(array, 1.0)
+    small = exponential(array, spread(array, -2.0) * maximum(x, zero - x))
+    size = quotient(one - small, one + small)
+    return where_greater(x, zero, size, zero - size)
+
+
+@numba.njit(cache=True, inline="always")
+def _gate(
+    gates: Any, inputs: Any, turns: Any, here: Any, there: Any, thin: Any, turn: Any, rank: Any, step: Any, sign: Any
+) -> Any:
+    """Return 16 units of a gate before its bend: recurrence, inputs, and the recurrence's low-rank noise."""
+    value = load(gates, here) + load(inputs, there)
+    for number in range(rank):
+        value = value + spread(gates, sign * gates[thin + number]) * load(turns, turn + number * step)
+    return value
+
+
+@numba.njit(cache=True, nogil=True, boundscheck=False)
+def lstm_cell(
+    gates: Any,
+    inputs: Any,
+    index: Any,
+    turns: Any,
+    cells: Any,
+    joined: Any,
+    states: Any,
+    rows: Any,
+    place: Any,
+    sizes: Any,
+) -> None:
+    """Do one step of an LSTM for many sequences of many members; all arrays are flat, units a multiple of 16.
+
+    Args:
+        gates: What the recurrence gives ``[members, batch, gates_size]``: input, forget, cell and output gates
+            ``[4 * units]``, then the product with the right factors of each pair's noise ``[pairs, rank]``.
+        inputs: What the inputs give, one of a list for each sequence ``[members or 1, list, 4 * units]``.
+        index: Which of the list ``[batch]``.
+        turns: Left factors of the noise ``[pairs, rank, 4 * units]``; the odd members subtract it.
+        cells: Memory ``[members, batch, units]``, overwritten.
+        joined: The next step's input ``[members, batch, joined_size]``, of which the last ``units`` are written.
+        states: All states ``[any, state_size]``.
+        rows: Which row of ``states`` each sequence writes ``[members, batch]``.
+        place: Where in this row its units start.
+        sizes: ``(members, batch, units, length of the inputs' list or 0 if all members share it, joined_size,
+            state_size, gates_size, rank)``.
+    """
+    members, batch, units, listed, joined_size, state_size, gates_size, rank = sizes
+    lanes = lanes_of(gates)
+    four = 4 * units
+    for member in range(members):
+        sign = 1 - 2 * (member % 2)
+        turn = (member // 2) * rank * four
+        for sequence in range(batch):
+            number = member * batch + sequence
+            a = gates_size * number
+            b = four * (member * listed + index[sequence])
+            thin = a + four + (member // 2) * rank
+            for unit in range(0, units, lanes):
+                c, d, e = a + unit, b + unit, turn + unit
+                admit = _sigmoid(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                c, d, e = c + units, d + units, e + units
+                keep = _sigmoid(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                c, d, e = c + units, d + units, e + units
+                new = _tanh(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                c, d, e = c + units, d + units, e + units
+                show = _sigmoid(gates, _gate(gates, inputs, turns, c, d, thin, e, rank, four, sign))
+                memory = keep * load(cells, number * units + unit) + admit * new
+                store(cells, number * units + unit, memory)
+                state = show * _tanh(gates, memory)
+                store(joined, (number + 1) * joined_size - units + unit, state)
+                store(states, rows[number] * state_size + place + unit, state)

@@ -18,6 +18,7 @@ class BidirectionalLSTM(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.hidden = hidden
         sizes = [inputs] + [2 * hidden] * (layers - 1)
         self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from parser_vae.methods.base import Touched
+from parser_vae.methods.perturbation import Perturbed
 from parser_vae.parsing.anchor import Anchor
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.population import can_score_together, group_scores, group_size
 from parser_vae.structures.trees import TreeStructure
 
 Divergence = Literal["none", "exact_gibbs", "gumbel", "paper", "anchor"]
@@ -94,6 +96,22 @@ class ParsingProblem:
         """Return ``reconstruction`` of many trees per sentence ``[members, batch]``; what they share is done once."""
         decoder = self.model.decoder
         return decoder.population_reconstruction(decoder.context(batch), torch.stack([tree.bool() for tree in latents]))
+
+    def population_scores(self, batch: Batch, parameters: Mapping[str, Perturbed]) -> Tensor | None:
+        """Return ``arc_scores [members, batch, head, dependent]`` of a group, or None for the member loop.
+
+        The compiled loops want the CPU, no dropout and finite parameters.
+        """
+        finite = all(bool(torch.isfinite(one.centre).all()) for one in parameters.values())
+        if self.model.training or batch.words.device.type != "cpu" or not finite:
+            return None
+        if not can_score_together(parameters):
+            return None
+        return group_scores(self.model.encoder, parameters, batch)
+
+    def population_size(self, batch: Batch, memory: int) -> int:
+        """Return how many members to score together."""
+        return group_size(self.model.encoder, batch, memory)
 
     def features(self, batch: Batch) -> Tensor:
         """Return the mean over words of the encoder's last states, and the logarithm of the length."""

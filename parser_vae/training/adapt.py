@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from parser_vae.errors import InputError
+from parser_vae.errors import ConfigError, InputError
 from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_divergence
 from parser_vae.evaluation.report import Report, evaluate
+from parser_vae.methods.ranks import is_first, process_count, wait_for_all
 from parser_vae.parser import Parser
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card, choice_lines, score_lines
@@ -60,13 +61,19 @@ def adapt(
 ) -> AdaptResult:
     """Adapt the model to the target, write the model folder ``out`` and return how it went.
 
-    ``begin`` is called once all input is read and found right, before anything is written.
+    ``begin`` is called once all input is read and found right, before anything is written. Of several processes that
+    share the run, the first writes and reports; all read ``out`` to resume.
 
     Raises:
         InputError: A file is missing or malformed.
         IncompatibleError: The method cannot be used with these trees.
+        LostProcessError: Another process of the run has ended.
         KeyboardInterrupt: The user asked to stop; the run can be resumed.
     """
+    if process_count() > 1 and settings.method != "nes":
+        raise ConfigError(
+            f"--method {settings.method} works in one process; only nes shares its work. Leave torchrun out"
+        )
     material = read_material(settings)
     test = None if settings.data.test is None else read_treebank(settings.data.test).sentences
     torch.manual_seed(settings.training.seed)
@@ -76,9 +83,15 @@ def adapt(
     if source is not None and min(len(source), len(target)) >= FOLDS:
         divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
     progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
-    begin()
-    out.mkdir(parents=True, exist_ok=True)
+    wait_for_all()  # all have read the folder
+    if is_first():
+        begin()
+    wait_for_all()
     course = adaptation.run(out, resume, progress)
+    history = course.outcome.history
+    warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
+    if not is_first():
+        return AdaptResult(course, None, None, divergence, choices(history), warning)
     report = last_report = None
     manifest = model_manifest(course.kept) | {
         "source": material.before.manifest.get("source"),
@@ -90,8 +103,6 @@ def adapt(
         if course.last is not None:
             last_report = evaluate(test, Parser(course.last, manifest).parse(test), baseline)
         manifest["report"] = report.to_dict()
-    history = course.outcome.history
-    warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
     result = AdaptResult(course, report, last_report, divergence, choices(history), warning)
     write_model(out, model_tensors(course.kept), manifest, dump_settings(settings), adapt_card(settings, result))
     for line in (f"the parser's weights are {course.why}", *choice_lines(result), *score_lines(result)):

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parser_vae.methods.ranks import agreed, is_first, wait_for_all
 from parser_vae.training.checkpoint import has_state, load_state, save_state
 from parser_vae.training.interruption import Interruption, deferred_interruption
-from parser_vae.training.progress import JsonLog, Progress, Several
+from parser_vae.training.progress import JsonLog, Progress, Quiet, Several
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
@@ -117,7 +118,8 @@ class Loop:
         self.last: dict[str, Tensor] = {}
         folder.mkdir(parents=True, exist_ok=True)
         position = self._restore() if resume and has_state(folder) else 0
-        self.log = JsonLog(folder / "log.jsonl", position)
+        wait_for_all()  # the first process writes to the folder from here on
+        self.log: JsonLog | Quiet = JsonLog(folder / "log.jsonl", position) if is_first() else Quiet()
         self.progress = Several([self.log, progress])
 
     def run(self) -> Outcome:
@@ -201,6 +203,8 @@ class Loop:
         for name, value in values.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.seconds += time.monotonic() - start
+        if plan.seconds is not None:
+            state.seconds = agreed(state.seconds)
 
     def _evaluate(self, epoch: int) -> None:
         """Evaluate the (averaged) weights, log the epoch and keep what is best so far."""
@@ -232,6 +236,8 @@ class Loop:
                 own[name].copy_(value)
 
     def _save(self) -> None:
+        if not is_first():
+            return
         save_state(
             self.folder,
             {

@@ -31,6 +31,8 @@ class Progress(Protocol):
 class Quiet:
     """Hears everything and says nothing."""
 
+    position = 0
+
     def event(self, kind: str, **fields: Any) -> None:
         """Do nothing."""
 
@@ -38,6 +40,12 @@ class Quiet:
     def track(self, total: int | None, description: str) -> Iterator[Advance]:
         """Yield a function that does nothing."""
         yield lambda count: None
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class Several:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parser_vae.parsing.batches import Batch, Indexer
-from parser_vae.parsing.decoder import Decoder, distinct_reconstruction
+from parser_vae.parsing.decoder import Decoder
 from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
 from parser_vae.structures.trees import heads_to_arcs
@@ -77,7 +77,7 @@ def test_shared_softmax_equals_the_full_one(alignment: str, predict_end: bool) -
     trees = torch.stack([arcs.bool(), chain.bool(), arcs.bool()])
     context = decoder.context(batch)
     expected = torch.stack([decoder.reconstruction(context, tree.double()) for tree in trees])
-    torch.testing.assert_close(distinct_reconstruction(decoder, context, trees), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(decoder.population_reconstruction(context, trees), expected, rtol=0, atol=1e-10)
 
 
 def test_every_arc_is_seen_once_when_the_end_is_predicted() -> None:
