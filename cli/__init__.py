@@ -67,8 +67,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for _command in _COMMANDS:
     app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt, sweep)))
-app.add_typer(images, name="images")
 app.add_typer(graphs, name="graphs")
+app.add_typer(images, name="images")
 
 
 def run(arguments: Sequence[str]) -> int:

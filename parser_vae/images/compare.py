@@ -128,7 +128,9 @@ def table(recipe: Recipe, finished: Sequence[Finished], measure: str) -> str:
     arms = list(dict.fromkeys(one.cell.arm for one in finished))
     rows = list(dict.fromkeys(one.cell.key for one in finished))
     axes = list(dict.fromkeys(axis for one in finished for axis in one.cell.values))
-    values = {one.cell.key: one.cell.values for one in finished}
+    values: dict[str, dict[str, Any]] = {}
+    for one in finished:
+        values.setdefault(one.cell.key, {}).update(one.cell.values)  # arms may have axes of different names
     means = summaries(finished, measure)
     lines = [
         "| " + " | ".join([*axes, *arms]) + " |",

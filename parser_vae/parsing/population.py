@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu, pad
+from torch.nn.functional import leaky_relu_, pad
 
 from parser_vae.methods.perturbation import Perturbed
 from parser_vae.methods.products import Weight, linear, product
@@ -199,8 +199,8 @@ class EncoderGroup:
                 one = [x[member if len(x) > 1 else 0] for x in (head, dependent, output)]
                 scores[member] = _tanh_scores(*one)
             return scores
-        head = leaky_relu(self._plus(head, self._weight("arcs.head.bias")), 0.1)
-        dependent = leaky_relu(self._plus(dependent, self._weight("arcs.dependent.bias")), 0.1)
+        head = leaky_relu_(self._plus(head, self._weight("arcs.head.bias")), 0.1)
+        dependent = leaky_relu_(self._plus(dependent, self._weight("arcs.dependent.bias")), 0.1)
         bent = linear(head, _transposed(self._weight("arcs.weight")))
         lone = torch.matmul(head, self._members_of(self._weight("arcs.head_bias"))[..., None])
         size = bent.shape[-1]
@@ -219,7 +219,9 @@ class EncoderGroup:
 
     @staticmethod
     def _plus(values: Tensor, bias: Weight) -> Tensor:
-        return values + (bias if isinstance(bias, Tensor) else bias.members()[:, None])
+        if isinstance(bias, Tensor):
+            return values.add_(bias)
+        return values.add_(bias.members()[:, None]) if values.dim() == 3 else values + bias.members()[:, None]
 
     @staticmethod
     def _members_of(weight: Weight) -> Tensor:
