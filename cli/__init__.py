@@ -22,6 +22,7 @@ from .check import check
 from .demo import demo
 from .evaluate import evaluate
 from .graphs import app as graphs
+from .images import app as images
 from .info import info
 from .methods import methods
 from .options import Interrupted, with_common_options
@@ -67,6 +68,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 for _command in _COMMANDS:
     app.command()(with_common_options(_command, has_settings=_command in (pretrain, adapt, sweep)))
 app.add_typer(graphs, name="graphs")
+app.add_typer(images, name="images")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,15 +9,14 @@ from torch import Tensor
 
 from parser_vae.methods.base import BatchT, Problem
 from parser_vae.structures.base import Structure
-from parser_vae.structures.noise import gumbel
 
 Noise = Literal["gumbel", "none"]
 Mode = Literal["soft", "hard_forward", "straight_through"]
 
 
-def perturb(scores: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
-    """Return the scores plus a standard Gumbel for each part, or as they are."""
-    return scores if noise == "none" else scores + gumbel(scores, generator)
+def perturb(structure: Structure, scores: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
+    """Return the scores plus the structure's Gumbel noise, or as they are."""
+    return scores if noise == "none" else scores + structure.noise(scores, generator)
 
 
 def forward_latent(structure: Structure, scores: Tensor, soft: Tensor, lengths: Tensor | None, mode: Mode) -> Tensor:

@@ -16,7 +16,6 @@ from parser_vae.methods.enumeration import EVALUATIONS_AT_ONCE, AllObjects
 from parser_vae.structures.base import Capability, Structure
 from parser_vae.structures.binary import Binary, PairwiseBinary, bit_count, with_products
 from parser_vae.structures.categorical import Categorical
-from parser_vae.structures.noise import gumbel
 
 Approximation = Literal["auto", "linear", "coordinate", "enumerate"]
 Difference = Literal["towards", "away", "symmetric"]
@@ -82,7 +81,7 @@ class Direct(Method[BatchT]):
         structure, lengths = problem.structure, problem.lengths(batch)
         epsilon = self.state.advance()
         scores = problem.scores(batch)
-        noisy = scores.detach() + gumbel(scores, generator)
+        noisy = scores.detach() + structure.noise(scores, generator)
         best = structure.argmax(noisy, lengths)
         augmented: _ByParts | _ByObjects
         loss = automatic(structure) if self.loss == "auto" else self.loss

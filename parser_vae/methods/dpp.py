@@ -43,7 +43,7 @@ class DifferentiablePerturbAndParse(Method[BatchT]):
         """Add the gradient of the relaxed mean objective over the batch; see the class."""
         structure, lengths = problem.structure, problem.lengths(batch)
         scores = problem.scores(batch)
-        sharp = perturb(scores, self.noise, generator) / self.temperature
+        sharp = perturb(structure, scores, self.noise, generator) / self.temperature
         smooth = structure.smoothed_argmax if self.relaxation == "expected" else structure.marginals
         latent = forward_latent(structure, sharp, smooth(sharp, lengths), lengths, self.mode)
         losses = problem.reconstruction(batch, latent)

@@ -103,9 +103,11 @@ class AllObjects:
             InfeasibleError: ``-inf`` scores forbid every object of an item.
         """
         totals = []
+        alone = len(self.tables) == 1
         for index, table in enumerate(self.tables):
             parts = table.flatten(1)
-            own = scores[self.which == index].flatten(1)
+            # picking rows would cost more in the backward pass than all else here
+            own = (scores if alone else scores[self.which == index]).flatten(1)
             own = torch.where((parts != 0).any(0), own, 0.0)  # padding may hold anything
             forbidden = own == -torch.inf
             total = own.masked_fill(forbidden, 0.0) @ parts.T
@@ -113,8 +115,7 @@ class AllObjects:
                 total = total.masked_fill(forbidden.to(parts.dtype) @ parts.T > 0, -torch.inf)
             beyond = torch.arange(parts.shape[0], device=parts.device) >= self.counts[index]
             totals.append(total.masked_fill(beyond, -torch.inf))
-        order = self.which.argsort(stable=True).argsort(stable=True)
-        every = torch.cat(totals)[order].T
+        every = totals[0].T if alone else torch.cat(totals)[self.which.argsort(stable=True).argsort(stable=True)].T
         require_feasible((every > -torch.inf).any(0), "every object")
         return every
 

@@ -146,9 +146,8 @@ class NaturalEvolution(Method[BatchT]):
         return self._estimate(losses.mean(1), len(centre))
 
     def _score_noise(self, problem: Problem[BatchT], centre: Tensor, generator: torch.Generator) -> list[Tensor]:
-        return [problem.structure.noise(centre, generator) for _ in range(self.score_samples)] or [
-            torch.zeros_like(centre)
-        ]
+        drawn = [problem.structure.noise(centre, generator) for _ in range(self.score_samples)]
+        return drawn or [torch.zeros_like(centre)]
 
     def _losses(
         self,

@@ -49,7 +49,7 @@ class Relaxed(Method[BatchT]):
         structure, lengths = problem.structure, problem.lengths(batch)
         temperature = self.state.advance()
         scores = problem.scores(batch)
-        sharp = perturb(scores, self.noise, generator) / temperature
+        sharp = perturb(structure, scores, self.noise, generator) / temperature
         latent = forward_latent(structure, sharp, structure.marginals(sharp, lengths), lengths, self.mode)
         losses = problem.reconstruction(batch, latent)
         objective = backpropagate(problem, batch, scores, losses, weight)

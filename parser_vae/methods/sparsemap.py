@@ -41,7 +41,7 @@ class SparseMAP(Method[BatchT]):
     ) -> Estimate:
         """Add the gradient of the relaxed mean objective over the batch; see the class."""
         scores = problem.scores(batch)
-        sharp = perturb(scores, self.noise, generator) / self.temperature
+        sharp = perturb(problem.structure, scores, self.noise, generator) / self.temperature
         mixture = sparsemap(problem.structure, sharp, problem.lengths(batch), max_iter=self.max_iter)
         losses = problem.reconstruction(batch, mixture.marginals)
         return Estimate(

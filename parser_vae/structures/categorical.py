@@ -73,6 +73,11 @@ class Categorical(Structure):
         """Return ``log k [batch]``."""
         return sizes(scores, lengths).to(scores.dtype).log()
 
+    def kl_to_uniform(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``sum p log p + log k [batch]`` in nats, in fewer steps than by way of the marginals."""
+        logs = self._allowed(scores, lengths).log_softmax(-1)
+        return (logs.exp() * logs.masked_fill(logs == -torch.inf, 0.0)).sum(-1) + self.log_count(scores, lengths)
+
     @staticmethod
     def _allowed(scores: Tensor, lengths: Tensor | None) -> Tensor:
         allowed = forbid_padding(scores, lengths)

@@ -1,0 +1,189 @@
+"""Recipes of comparisons: which models are trained side by side, at which scale, and what a paper says about them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from parser_vae.errors import ConfigError, InputError
+from parser_vae.images.settings import ImageSettings
+from parser_vae.training.config import Settings, load_settings
+
+ScaleName = Literal["smoke", "small", "paper"]
+
+
+class Scale(Settings):
+    """How much of a comparison is run."""
+
+    seeds: list[int] = Field(min_length=1, description="one run of every cell for each")
+    settings: dict[str, Any] = Field({}, description="settings of images train that replace the recipe's")
+    axes: dict[str, list[Any]] = Field({}, description="values that replace those of axes of the recipe or its arms")
+    draws: int = Field(1000, ge=2, description="gradient estimates per cell, where gradients are compared")
+
+
+class Arm(Settings):
+    """One of the contestants."""
+
+    settings: dict[str, Any] = Field({}, description="settings of images train")
+    axes: dict[str, list[Any]] = Field({}, description="further axes, of this arm alone")
+
+
+class Smallest(Settings):
+    """A question to a finished comparison: the smallest value of an axis at which an arm is as good as another."""
+
+    arm: str = Field(description="the arm that has the axis")
+    axis: str = Field(description="the axis, from good value for money to bad")
+    reference: str = Field(description="the arm to be reached")
+
+
+class Recipe(Settings):
+    """A comparison."""
+
+    title: str = Field(description="what is compared")
+    source: str = Field(description="the table or figure it follows")
+    claim: str = Field(description="what the paper says it shows")
+    differences: str = Field("", description="what is done otherwise than in the paper")
+    kind: Literal["training", "gradients"] = Field(
+        "training", description="training: every cell is a training; gradients: estimates at one trained model"
+    )
+    measures: list[str] = Field(["bound"], min_length=1, description="one table for each")
+    curve: str = Field("test_bound", description="the value of an epoch that is plotted")
+    plots: list[Literal["epochs", "seconds", "axis"]] = Field([], description="plots against what")
+    settings: dict[str, Any] = Field({}, description="settings of images train that all cells share")
+    axes: dict[str, list[Any]] = Field({}, description="settings whose values are crossed, by dotted name")
+    arms: dict[str, Arm] = Field(min_length=1, description="the contestants")
+    smallest: Smallest | None = Field(None, description="a question about an arm's own axis")
+    paper: dict[str, dict[str, float]] = Field(
+        {}, description="the paper's numbers of the first measure, by arm and by the values of the axes joined by /"
+    )
+    scales: dict[ScaleName, Scale] = Field(description="smoke, small and paper")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes:
+        arm: The contestant.
+        values: The values of the axes, those of the arm alone last.
+        own: How many of the last values belong to axes of the arm alone.
+        seed: The seed.
+        settings: Everything that training is told.
+        base: The settings of the model at which gradients are compared; those of the recipe and its axes only.
+    """
+
+    arm: str
+    values: dict[str, Any]
+    own: int
+    seed: int
+    settings: ImageSettings
+    base: ImageSettings
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the cell's folder."""
+        return "/".join([self.arm, *map(str, self.values.values()), f"seed-{self.seed}"])
+
+    @property
+    def key(self) -> str:
+        """Return the values joined by slashes."""
+        return key_of(self.values)
+
+
+def read_recipe(name: str) -> tuple[str, Recipe]:
+    """Return the short name and the recipe of a TOML file, or of one that comes with the package, by its name.
+
+    Raises:
+        InputError: There is no such recipe, or it is malformed.
+    """
+    path = Path(name)
+    if not path.is_file():
+        bundled = Path(str(files("parser_vae.configs"))) / "images"
+        known = sorted(one.stem for one in bundled.glob("*.toml"))
+        if name not in known:
+            raise InputError(f"{name}: no such file, nor a recipe that comes with the package: {', '.join(known)}")
+        path = bundled / f"{name}.toml"
+    return path.stem, load_settings(Recipe, path)
+
+
+def cells_of(recipe: Recipe, scale: str, data: Path | None = None, only: str | None = None) -> list[Cell]:
+    """Return the runs of a recipe at a scale, arms innermost, so that what is compared is run side by side.
+
+    Raises:
+        ConfigError: The recipe has no such scale or arm, or a setting in it is wrong.
+    """
+    if scale not in recipe.scales:
+        raise ConfigError(f"--scale {scale}: the recipe has {', '.join(recipe.scales)}")
+    if only is not None and only not in recipe.arms:
+        raise ConfigError(f"--only {only}: the recipe's arms are {', '.join(recipe.arms)}")
+    size = recipe.scales[scale]
+    known = set(recipe.axes).union(*(arm.axes for arm in recipe.arms.values()))
+    if unknown := set(size.axes) - known:
+        raise ConfigError(f"scales.{scale}.axes: no axis {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    cells = []
+    for seed in size.seeds:
+        for shared in _product(recipe.axes | {k: v for k, v in size.axes.items() if k in recipe.axes}):
+            layers = [recipe.settings, size.settings, _nested(shared), {"training": {"seed": seed}}]
+            if data is not None:
+                layers.append({"data": {"folder": str(data)}})
+            for name, arm in recipe.arms.items():
+                if only not in (None, name):
+                    continue
+                for own in _product(arm.axes | {k: v for k, v in size.axes.items() if k in arm.axes}):
+                    settings = _settings([*layers, arm.settings, _nested(own)])
+                    cells.append(Cell(name, shared | own, len(own), seed, settings, _settings(layers)))
+    return cells
+
+
+def key_of(values: Mapping[str, Any]) -> str:
+    """Return the values of axes joined by slashes."""
+    return "/".join(map(str, values.values()))
+
+
+def _product(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _settings(layers: list[dict[str, Any]]) -> ImageSettings:
+    """Return the settings of several layers, later ones over earlier ones."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    return load_settings(ImageSettings, flags=dict(_leaves(merged)))
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = copy.copy(value)
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested tables."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        *above, name = key.split(".")
+        table = result
+        for part in above:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return result
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            leaves += _leaves(value, f"{above}{key}.")
+        else:
+            leaves.append((f"{above}{key}", value))
+    return leaves
