@@ -101,16 +101,17 @@ class GraphProblem:
         )
         return self._loss(batch, predicted)
 
-    def population_bytes(self, batch: Tensor) -> int:
-        """Return about how much memory a member takes: a few hidden layers of all messages."""
+    def population_size(self, batch: Tensor, memory: int) -> int:
+        """Return how many members to treat at once: a member takes a few hidden layers of all messages."""
         items, frames, points, _ = batch.shape
         starts = -(-(frames - 1) // self.every)
-        return 6 * items * starts * points * (points - 1) * self.model.settings.hidden * batch.element_size()
+        each = 6 * items * starts * points * (points - 1) * self.model.settings.hidden * batch.element_size()
+        return max(2, min(32, memory // each))
 
     def _stacked(self, prefix: str, parameters: Parameters) -> dict[str, Tensor]:
         """Return the parameters of encoder or decoder in every member ``[members, ...]``, perturbed or not."""
         result = {name: one.members() for name, one in parameters.items() if name.startswith(prefix)}
-        members = 2 * len(next(iter(parameters.values())).direction())
+        members = 2 * next(iter(parameters.values())).pairs
         return {
             name.removeprefix(prefix): result.get(name, p.expand(members, *p.shape))
             for name, p in self.model.named_parameters()

@@ -13,6 +13,7 @@ from parser_vae.graphs.model import GraphModel
 from parser_vae.graphs.problem import VARIANCE, GraphProblem, structure_of
 from parser_vae.methods import Enumeration, NaturalEvolution, Relaxed, ScoreFunction
 from parser_vae.methods.baselines import BaselineKind
+from parser_vae.methods.population import PopulationScores
 from parser_vae.structures.noise import gumbel
 from tests.graphs.conftest import small_model
 
@@ -120,6 +121,7 @@ def test_nes_gets_the_same_from_a_population_and_from_its_members(
     problem.model.train()
     for name, parameter in problem.model.named_parameters():
         parameter.requires_grad = not frozen or not name.startswith(frozen)
+    assert isinstance(problem, PopulationScores) and not isinstance(OneByOne(problem), PopulationScores)
     found = []
     for one in (problem, OneByOne(problem)):
         problem.model.zero_grad()
