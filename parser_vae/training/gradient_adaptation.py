@@ -60,7 +60,7 @@ class GradientAdaptation:
         """Return the course of the adaptation; the state of the run lives in ``out``."""
         options, model, sentences = self.settings.training, self.model, self.sentences
         held_out, watch = self.held_out, self.material.watch
-        if held_out is None:
+        if held_out is None and options.keep == "best":
             progress.event("note", text="no dev sentences: the last epoch is kept, unchecked; give some with --dev")
 
         def batches(generator: torch.Generator) -> list[list[int]]:
@@ -87,7 +87,7 @@ class GradientAdaptation:
             batches=batches,
             step=step,
             evaluate=lambda: ({} if held_out is None else held_out.values(model)) | watch.values(model),
-            selections=() if held_out is None else (Selection("encoder.", "dev_uas", True),),
+            selections=(Selection("encoder.", "dev_uas", True),) if held_out and options.keep == "best" else (),
             clip=options.clip,
             method_state=self.method.state,
             evaluate_first=True,
@@ -98,7 +98,8 @@ class GradientAdaptation:
         outcome = loop.run()
         chosen = outcome.chosen.get("encoder.")
         if chosen is None:
-            return Course(model, None, outcome, None, "the last epoch's (there was nothing to choose by)")
+            why = "training.keep asks for it" if options.keep == "last" else "there was nothing to choose by"
+            return Course(model, None, outcome, None, f"the last epoch's ({why})")
         if chosen == 0:
             why = "those from before adaptation (no epoch was better on the source's dev sentences)"
         else:

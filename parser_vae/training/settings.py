@@ -126,6 +126,9 @@ class AdaptTraining(Settings):
     held_out: float = Field(
         0.05, ge=0, lt=1, description="share of the target sentences that is watched, and not learnt from"
     )
+    keep: Literal["best", "last"] = Field(
+        "best", description="which epoch a gradient method keeps: best on the source's dev sentences, or the last"
+    )
     seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
     seed: int = Field(1, ge=0, description="seed of everything random")
 

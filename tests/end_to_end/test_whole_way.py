@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from parser_vae import cli, load, read_treebank
+from tests.end_to_end.conftest import adapt_arguments
 
 MODEL_FILES = ["MODEL_CARD.md", "config.toml", "log.jsonl", "manifest.json", "model.safetensors"]
 
@@ -18,6 +19,14 @@ def test_a_run_leaves_a_model_folder_and_nothing_else(which: str, request: pytes
     assert sorted(path.name for path in folder.iterdir()) == MODEL_FILES
     events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == ([0, 1, 2][which == "source_model" :])
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(files: Path, source_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "last"
+    assert cli.run([*adapt_arguments(files, source_model, out), "--set=training.keep=last"]) == 0
+    assert json.loads((out / "manifest.json").read_text())["adapted"]["epoch"] is None
+    assert "the last epoch's (training.keep asks for it)" in (out / "MODEL_CARD.md").read_text()
+    assert (out / "model.safetensors").read_bytes() != (source_model / "model.safetensors").read_bytes()
 
 
 def test_a_recipe_leaves_its_students_beside_the_model(self_trained_model: Path) -> None:
