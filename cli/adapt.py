@@ -83,7 +83,9 @@ def adapt(
         "method": method,
         "structure": structure,
         "preset": preset,
-        "training.epochs": epochs,
+        "training.epochs": epochs,  # of gradient methods; recipes have passes of their own
+        "self_training.epochs": epochs,
+        "dcst.epochs": epochs,
         "training.seed": seed,
     }
     with joined_processes():

@@ -86,6 +86,7 @@ def adapt(
     wait_for_all()  # all have read the folder
     if is_first():
         begin()
+        out.mkdir(parents=True, exist_ok=True)
     wait_for_all()
     course = adaptation.run(out, resume, progress)
     history = course.outcome.history
