@@ -116,20 +116,22 @@ class DcstSettings(Settings):
 
 
 class AdaptTraining(Settings):
-    """How long and how a parser is adapted."""
+    """How long and how a gradient method adapts; of recipes, the share held out and the seed alone count."""
 
-    epochs: int = Field(10, ge=1, description="passes over the target")
-    batch_size: int = Field(128, ge=1, description="sentences an update")
-    learning_rate: float = Field(1e-4, gt=0, description="Adam's step size")
-    clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
-    order: Literal["shuffled", "corpus"] = Field("shuffled", description="order of the batches")
+    epochs: int = Field(10, ge=1, description="passes of a gradient method over the target")
+    batch_size: int = Field(128, ge=1, description="sentences an update of a gradient method")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's step size, of a gradient method")
+    clip: float = Field(5.0, gt=0, description="largest norm of a gradient, of a gradient method")
+    order: Literal["shuffled", "corpus"] = Field("shuffled", description="order of a gradient method's batches")
     held_out: float = Field(
         0.05, ge=0, lt=1, description="share of the target sentences that is watched, and not learnt from"
     )
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch a gradient method keeps: best on the source's dev sentences, or the last"
     )
-    seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
+    seconds: float | None = Field(
+        None, gt=0, description="stop a gradient method after the update that passes this many seconds"
+    )
     seed: int = Field(1, ge=0, description="seed of everything random")
 
 

@@ -197,12 +197,18 @@ def test_another_setting_of_a_finished_row_is_refused(
 
 
 def test_a_row_can_be_added_later(whole: Path, files: Path, tmp_path: Path, recipe: Path) -> None:
-    more = RECIPE + '\n[[methods]]\nname = "later"\nmethod = "marginals"\nsettings = { "training.epochs" = 1 }\n'
+    later = {
+        "later": '"marginals"\nsettings = { "training.epochs" = 1 }',
+        "students": '"self-training"\nteachers = [1, 2]',
+    }
+    later["students"] += '\nsettings = { "self_training.epochs" = 1, "self_training.rounds" = 1 }'
+    more = RECIPE + "".join(f'\n[[methods]]\nname = "{name}"\nmethod = {rest}\n' for name, rest in later.items())
     (tmp_path / "more.toml").write_text(more)
     before = (cell(whole, "nes", 1) / "cell.json").stat().st_mtime_ns
     arguments = ["sweep", str(tmp_path / "more.toml"), "--data", str(files), "--out", str(whole), "--quiet", "--resume"]
     assert cli.run(arguments) == 0
-    assert (cell(whole, "later", 2) / "cell.json").exists()
+    for row in later:
+        assert json.loads((cell(whole, row, 2) / "cell.json").read_text())["updates"] > 0
     assert (cell(whole, "nes", 1) / "cell.json").stat().st_mtime_ns == before
 
 
