@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +77,8 @@ def read_trajectories(path: Path) -> Trajectories:
         recipe = json.loads(str(arrays["recipe"])) if "recipe" in arrays else {}
     except ValueError:
         raise InputError(f"{path}: 'recipe' is not JSON; leave it out, or store json.dumps of a mapping") from None
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path}: 'recipe' is not a JSON mapping; leave it out, or store json.dumps of a mapping")
     return Trajectories(
         torch.from_numpy(positions.astype(np.float32)),
         None if edges is None else torch.from_numpy(edges.astype(np.bool_)),
@@ -91,7 +95,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error):
         raise InputError(
             f"{path}: not an npz file of plain arrays; write one with numpy.savez(FILE, trajectories=...)"
         ) from None
@@ -107,7 +111,8 @@ def _check_positions(path: Path, positions: NDArray[Any]) -> None:
             f"{path}: 'trajectories' is [{shape}], {AXES}; "
             "to infer anything takes at least 1 sample, 2 frames, 3 points and 1 dimension"
         )
-    bad = ~np.isfinite(positions)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is caught as infinite
+        bad = ~np.isfinite(positions.astype(np.float32))
     if bad.any():
         sample, frame, point, _ = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(

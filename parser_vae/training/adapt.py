@@ -74,6 +74,9 @@ def adapt(
         raise ConfigError(
             f"--method {settings.method} works in one process; only nes shares its work. Leave torchrun out"
         )
+    for flag, folder in (("--from", settings.data.model), *(("--teacher", path) for path in settings.data.teachers)):
+        if out.resolve() == folder.resolve():
+            raise InputError(f"--out {out}: is also {flag}, which would be lost; name another folder")
     material = read_material(settings)
     test = None if settings.data.test is None else read_treebank(settings.data.test).sentences
     torch.manual_seed(settings.training.seed)

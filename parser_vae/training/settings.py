@@ -165,9 +165,11 @@ class AdaptSettings(MethodSections):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, values: Any) -> Any:
-        chosen = PRESETS.get(values.get("preset", "default"), {}) if isinstance(values, dict) else {}
+        preset = values.get("preset", "default") if isinstance(values, dict) else None
+        chosen = PRESETS.get(preset, {}) if isinstance(preset, str) else {}  # type: ignore[call-overload]
         for section, given in chosen.items():
-            values[section] = given | values.get(section, {})
+            told = values.get(section, {})
+            values[section] = given | told if isinstance(told, dict) else told
         if isinstance(values, dict) and values.get("preset", "default") != "default":
             values.setdefault("method", "nes")  # the presets describe one paper, and NES is its method
         return values

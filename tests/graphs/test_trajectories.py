@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from parser_vae.errors import InputError
 from parser_vae.graphs.simulate import simulate
@@ -94,3 +97,19 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
         with pytest.raises(InputError) as raised:
             read_trajectories(path)
         assert str(raised.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"trajectories": np.arange(40.0).reshape(1, 5, 4, 2) * 1e300}, "is not a finite number"),
+        (
+            {"trajectories": np.arange(40.0).reshape(1, 5, 4, 2), "recipe": np.array("[1]")},
+            "'recipe' is not a JSON mapping",
+        ),
+    ],
+)
+def test_what_would_fail_later_is_refused(tmp_path: Path, arrays: dict[str, NDArray[Any]], message: str) -> None:
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_trajectories(tmp_path / "bad.npz")
