@@ -27,6 +27,7 @@ _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "string_type": "a text",
     "path_type": "a path",
     "list_type": "a list",
@@ -41,7 +42,7 @@ class Settings(BaseModel):
     TOML has no null, so a field that may be None must have None as its default.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -23,6 +23,12 @@ class GradientAdaptation:
     """One method of ``METHODS`` on the target, the parser kept from the epoch that is best on the source's dev file."""
 
     def __init__(self, settings: AdaptSettings, material: Material) -> None:
+        for flag, given in (("--silver", material.silver), ("--teacher", material.teachers)):
+            if given:
+                raise ConfigError(
+                    f"{flag}: {settings.method} learns from no trees of the target; leave it out, or adapt by "
+                    "self-training"
+                )
         self.settings, self.material = settings, material
         model = self.model = material.model
         for parameter in model.decoder.parameters():

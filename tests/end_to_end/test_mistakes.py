@@ -128,6 +128,9 @@ def test_a_mistake_leaves_the_model_that_was_to_be_overwritten(
     assert [file.read_text() for file in out.iterdir()] == ["precious"]
 
 
+METHOD = ("--method", "nes")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -174,6 +177,18 @@ def test_a_mistake_leaves_the_model_that_was_to_be_overwritten(
         (
             ["adapt", "--from", "{model}", "--target", "{file}", "--overwrite", "--out", "{model}"],
             "--out {model}: is also --from, which would be lost; ",
+        ),
+        (
+            ["adapt", "--from", "{model}", "--target", "{file}", *METHOD, "--silver", "{file}", "--out", "{out}"],
+            "--silver: nes learns from no trees of the target; ",
+        ),
+        (
+            ["adapt", "--from", "{model}", "--target", "{file}", *METHOD, "--teacher", "{model}", "--out", "{out}"],
+            "--teacher: nes learns from no trees of the target; ",
+        ),
+        (
+            ["adapt", "--from", "{model}", "--target", "{file}", "--set", "nes.sigma=inf", "--out", "{out}"],
+            "--set nes.sigma=inf: nes.sigma: expected a finite number",
         ),
         (["vectors", "--text", "{none}", "--out", "{out}"], "--text {none}: no such file or folder"),
         (["vectors", "--text", "{file}", "--out", "{out}"], "{out}: cannot tell what to write; "),
