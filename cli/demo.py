@@ -18,7 +18,7 @@ from .pretrain import pretrain
 
 # A tenth of the paper's population, and larger steps: what moves in a minute.
 _LEARN = {"training.epochs": 20}
-_ADAPT = {"nes.population": 40, "training.epochs": 4, "training.batch_size": 64, "training.learning_rate": 0.001}
+_ADAPT: dict[str, float] = {}
 
 
 def demo(

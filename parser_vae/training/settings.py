@@ -89,13 +89,13 @@ class SelfTrainingSettings(Settings):
     """Rounds of students that learn from the source and from their teachers' trees of the target."""
 
     rounds: int = Field(2, ge=1, description="how often new students are taught by the former ones")
-    students: int = Field(3, ge=1, description="students of every round but the last, which has one")
-    epochs: int = Field(12, ge=1, description="passes of a student over source and target")
-    batch_size: int = Field(8, ge=1, description="sentences a step")
+    students: int = Field(1, ge=1, description="students of every round but the last, which has one")
+    epochs: int = Field(4, ge=1, description="passes of a student over source and target")
+    batch_size: int = Field(16, ge=1, description="sentences a step")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights")
-    start: Literal["scratch", "base"] = Field("scratch", description="a student's first weights: new, or the source's")
+    start: Literal["scratch", "base"] = Field("base", description="a student's first weights: new, or the source's")
     targets: Literal["trees", "distribution"] = Field(
         "trees", description="what teachers give: the best tree, or the probabilities of all arcs"
     )
@@ -148,7 +148,7 @@ class AdaptSettings(MethodSections):
 
     data: AdaptData
     preset: Preset = Field("default", description="default, paper (as printed) or paper-official (as its code runs)")
-    method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
+    method: str = Field("self-training", description="how to adapt; parser-vae methods lists the ways")
     structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
     self_training: SelfTrainingSettings = Field(default_factory=lambda: SelfTrainingSettings.model_validate({}))
     dcst: DcstSettings = Field(default_factory=lambda: DcstSettings.model_validate({}))
@@ -161,4 +161,6 @@ class AdaptSettings(MethodSections):
         chosen = PRESETS.get(values.get("preset", "default"), {}) if isinstance(values, dict) else {}
         for section, given in chosen.items():
             values[section] = given | values.get(section, {})
+        if isinstance(values, dict) and values.get("preset", "default") != "default":
+            values.setdefault("method", "nes")  # the presets describe one paper, and NES is its method
         return values
