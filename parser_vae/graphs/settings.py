@@ -40,7 +40,7 @@ class GraphsTraining(Settings):
     learning_rate: float = Field(3e-4, gt=0, description="Adam's step size")
     clip: float | None = Field(None, gt=0, description="largest norm of a gradient; default: any")
     seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
-    seed: int = Field(1, ge=0, description="seed of everything random")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of everything random")
 
 
 class GraphsSettings(MethodSections):

@@ -68,7 +68,7 @@ class ImageTraining(Settings):
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size")
     clip: float = Field(10_000.0, gt=0, description="largest norm of a gradient; the default is as good as none")
     seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
-    seed: int = Field(1, ge=0, description="seed of everything random")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of everything random")
 
 
 class ImageSettings(MethodSections):

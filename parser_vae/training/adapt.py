@@ -86,6 +86,8 @@ def adapt(
     if source is not None and min(len(source), len(target)) >= FOLDS:
         divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
     progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
+    for note in unknown_relations(material, settings):
+        progress.event("note", text=note)
     wait_for_all()  # all have read the folder
     if is_first():
         begin()
@@ -141,6 +143,25 @@ def read_material(settings: AdaptSettings) -> Material:
         )
     watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
     return Material(before, model, target, source, dev, silver, teachers, watch)
+
+
+def unknown_relations(material: Material, settings: AdaptSettings) -> list[str]:
+    """Return one line for each file whose relations the model does not all know; it learns heads alone from those."""
+    known = set(material.model.vocabulary.deprels)
+    files: dict[str, Sequence[Sentence]] = {"--silver": material.silver}
+    if settings.data.target_train is not None:
+        files["--target-train"] = read_treebank(settings.data.target_train).sentences
+    notes = []
+    for flag, sentences in files.items():
+        relations = [relation for sentence in sentences for relation in sentence.deprels]
+        unknown = [relation for relation in relations if relation not in known]
+        if unknown:
+            example = max(sorted(set(unknown)), key=unknown.count)
+            notes.append(
+                f"{flag}: {len(unknown)} of {len(relations)} words have a relation that the model does not know "
+                f"('{example}' most often); only their heads are learnt"
+            )
+    return notes
 
 
 def _source(settings: AdaptSettings, before: Parser) -> tuple[Sequence[Sentence] | None, Sequence[Sentence] | None]:

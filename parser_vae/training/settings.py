@@ -37,7 +37,7 @@ class PretrainTraining(Settings):
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights; 0 switches it off")
     decoder_epochs: int = Field(10, ge=0, description="passes in which the decoder is trained as well")
-    seed: int = Field(1, ge=0, description="seed of everything random")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of everything random")
 
 
 class PretrainSettings(Settings):
@@ -132,7 +132,7 @@ class AdaptTraining(Settings):
     seconds: float | None = Field(
         None, gt=0, description="stop a gradient method after the update that passes this many seconds"
     )
-    seed: int = Field(1, ge=0, description="seed of everything random")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of everything random")
 
 
 PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def test_dcst_adapts_from_file_to_file(files: Path, source_model: Path, tmp_path
         assert cli.run(["adapt", *data, "--out", str(tmp_path / out), *common]) == 0
     first, second = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("first", "second"))
     assert first == second != (source_model / "model.safetensors").read_bytes()
+
+
+def test_relations_that_the_model_does_not_know_are_counted(
+    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silver = tmp_path / "silver.conllu"
+    silver.write_text((files / "test.conllu").read_text().replace("\tdet\t", "\tarticle\t"), encoding="utf-8")
+    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--silver", str(silver)]
+    common = ["--epochs", "1", "--set=self_training.rounds=1", "--threads=1", "--out", str(tmp_path / "out")]
+    assert cli.run(["adapt", *data, *common]) == 0
+    found = re.search(
+        r"--silver: (\d+) of (\d+) words have a relation .* \('article' most often\)", capsys.readouterr().err
+    )
+    assert found
+    assert 0 < int(found[1]) < int(found[2])
 
 
 @pytest.mark.parametrize("method", ["self-training", "dcst"])
