@@ -13,11 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from parser_vae.errors import InputError
 from parser_vae.parsing.batches import Encoded, shuffled_batches
 from parser_vae.parsing.model import ParserModel, supervised_losses
 from parser_vae.training.checkpoint import LOG, ROUNDS
-from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.loop import Outcome, Plan
 from parser_vae.training.material import Course, Material
 from parser_vae.training.progress import JsonLog, Progress, Several
@@ -41,49 +39,34 @@ class DcstAdaptation:
         Raises:
             InputError: The source's labelled sentences are not at hand.
         """
-        if material.source is None:
-            raise InputError(
-                "dcst reads the labelled source, and the model's own is not where it was; give it by --source"
-            )
-        self.settings, self.seed, self.material = settings.dcst, settings.training.seed, material
-        self.target = [sentence.forms for sentence in material.target]
-        self.students = Students(material.model, [*self.target, *(sentence.forms for sentence in material.silver)])
-        indexer = self.students.blank.indexer
-        self.source = [encode(indexer, sentence) for sentence in material.source]
-        self.silver = [encode(indexer, sentence) for sentence in material.silver]
-        self.held_out = None if material.dev is None else HeldOut(indexer, material.dev)
+        self.settings, self.seed = settings.dcst, settings.training.seed
+        self.students = Students(self.name, material)
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the adaptation; the student lives below ``out``."""
-        teachers = [self.material.before.model, *(teacher.model for teacher in self.material.teachers)]
-        indexer = self.students.blank.indexer
+        students = self.students
         with JsonLog(out / LOG) as log:
             told = Several([log, progress])
-            history = [{"epoch": 0, **self._dev(self.material.model)}]
+            history = [{"epoch": 0, **students.values([students.base])}]
             told.event("epoch", **history[0])
-            trees = silver_trees(teachers, self.target)
-            tagged = [annotated(indexer, forms, tree) for forms, tree in zip(self.target, trees, strict=True)]
-            tagged += self.silver
-            student = self.students.train(
+            trees = silver_trees(students.teachers, students.target)
+            tagged = students.silver + [
+                annotated(students.blank.indexer, forms, tree)
+                for forms, tree in zip(students.target, trees, strict=True)
+            ]
+            student = students.train(
                 out / ROUNDS / "1-1", self.seed, "scratch", lambda model: self._plan(model, tagged), progress
             )
-            history.append({"epoch": 1, **self._dev(student.model), "steps": student.steps})
+            history.append({"epoch": 1, **students.values([student.model]), "steps": student.steps})
             told.event("epoch", **history[1])
         return Course(student.model, None, Outcome(history, {}, student.steps, student.seconds), 1, "the student's")
-
-    def _dev(self, model: ParserModel) -> dict[str, float]:
-        watched = self.material.watch.values(model.eval())
-        if self.held_out is None:
-            return watched
-        values = self.held_out.values(model)
-        return {name: values[name] for name in ("dev_uas", "dev_las")} | watched
 
     def _plan(self, model: ParserModel, tagged: Sequence[Encoded]) -> Plan:
         """Return the plan: every step takes one batch of source or target sentences; only the first have arcs."""
         settings = self.settings
         size = 2 * model.encoder.settings.hidden
         outputs = nn.ModuleDict({task: nn.Linear(size, classes) for task, classes in CLASSES.items()})
-        source = self.source
+        source = self.students.source
         every = [*source, *tagged]
 
         def batches(generator: torch.Generator) -> list[list[int]]:

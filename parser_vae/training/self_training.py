@@ -14,11 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from parser_vae.errors import InputError
 from parser_vae.parsing.batches import Batch, Encoded
 from parser_vae.parsing.model import ParserModel
 from parser_vae.training.checkpoint import LOG, ROUNDS
-from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.loop import Outcome, Plan
 from parser_vae.training.material import Course, Material
 from parser_vae.training.progress import JsonLog, Progress, Several
@@ -54,54 +52,39 @@ class SelfTrainingAdaptation:
         Raises:
             InputError: The source's labelled sentences are not at hand.
         """
-        if material.source is None:
-            raise InputError(
-                "self-training reads the labelled source, and the model's own is not where it was; give it by --source"
-            )
-        self.settings, self.seed, self.material = settings.self_training, settings.training.seed, material
-        self.target = [sentence.forms for sentence in material.target]
-        self.students = Students(material.model, [*self.target, *(sentence.forms for sentence in material.silver)])
-        self.blank = self.students.blank
-        gold = [encode(self.blank.indexer, sentence) for sentence in material.source] * self.settings.source_repeats
-        given = [encode(self.blank.indexer, sentence) for sentence in material.silver]
-        self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in gold + given]
-        self.held_out = None if material.dev is None else HeldOut(self.blank.indexer, material.dev)
+        self.settings, self.seed = settings.self_training, settings.training.seed
+        self.students = students = Students(self.name, material)
+        given = students.source * self.settings.source_repeats + students.silver
+        self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in given]
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the rounds; the students live below ``out``."""
-        teachers = [self.material.before.model, *(teacher.model for teacher in self.material.teachers)]
+        teachers: Sequence[ParserModel] = self.students.teachers
         steps, seconds = 0, 0.0
         with JsonLog(out / LOG) as log:
             told = Several([log, progress])
-            history = [{"epoch": 0, **self._dev([self.material.model])}]
+            history = [{"epoch": 0, **self.students.values([self.students.base])}]
             told.event("epoch", **history[0])
             for number in range(1, self.settings.rounds + 1):
-                trees = silver_trees(teachers, self.target)
+                trees = silver_trees(teachers, self.students.target)
                 count = 1 if number == self.settings.rounds else self.settings.students
                 students = [self._student(number, k, trees, out, progress) for k in range(1, count + 1)]
                 teachers = [student.model for student in students]
                 steps += sum(student.steps for student in students)
                 seconds += sum(student.seconds for student in students)
-                values = {"confidence": confidence(trees), **self._dev(teachers)}
+                values = {"confidence": confidence(trees), **self.students.values(teachers)}
                 entry = {"epoch": number, **values, "steps": steps, "trained_seconds": round(seconds, 1)}
                 history.append(entry)
                 told.event("epoch", **entry)
         why = f"round {self.settings.rounds}'s"
         return Course(teachers[0], None, Outcome(history, {}, steps, seconds), self.settings.rounds, why)
 
-    def _dev(self, models: Sequence[ParserModel]) -> dict[str, float]:
-        """Return the mean values of some parsers on the source's dev sentences and on held-out target ones."""
-        values = [self.material.watch.values(model.eval()) for model in models]
-        if self.held_out is not None:
-            for value, model in zip(values, models, strict=True):
-                scores = self.held_out.values(model)
-                value |= {name: scores[name] for name in ("dev_uas", "dev_las")}
-        return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
-
     def _student(self, number: int, k: int, trees: Sequence[SilverTree], out: Path, progress: Progress) -> Student:
         """Return student ``k`` of a round."""
         settings = self.settings
-        examples = self.labelled + [self._example(forms, tree) for forms, tree in zip(self.target, trees, strict=True)]
+        examples = self.labelled + [
+            self._example(forms, tree) for forms, tree in zip(self.students.target, trees, strict=True)
+        ]
 
         def plan_of(model: ParserModel) -> Plan:
             return supervised_plan(
@@ -121,7 +104,7 @@ class SelfTrainingAdaptation:
         settings = self.settings
         sure = tree.confidence if settings.weights == "confidence" else [1.0] * len(forms)
         return Example(
-            annotated(self.blank.indexer, forms, tree),
+            annotated(self.students.blank.indexer, forms, tree),
             [settings.silver_weight * value for value in sure],
             tree.marginals if settings.targets == "distribution" else None,
         )

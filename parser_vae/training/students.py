@@ -11,12 +11,15 @@ from typing import Literal
 
 import torch
 
+from parser_vae.errors import InputError
 from parser_vae.parsing.encoder import Encoder
 from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.storage import model_manifest, model_tensors, restore
 from parser_vae.parsing.vocabulary import Vocabulary, normalise
 from parser_vae.training.checkpoint import MANIFEST, has_state, read_model, remove_state, write_model
+from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.loop import Loop, Plan
+from parser_vae.training.material import Material
 from parser_vae.training.progress import Progress
 
 Start = Literal["scratch", "base"]
@@ -32,25 +35,54 @@ class Student:
 
 
 class Students:
-    """Trains parsers after the pattern of one, each in a folder where it is kept, so a stopped run goes on.
+    """What recipes share: the material as students read it, and their training, each in a folder where it is kept.
+
+    A stopped run goes on: finished students are read from their folders.
 
     Attributes:
         blank: A parser with the words of source and target, to index sentences with; its encoder is untrained.
+        teachers: The parsers before adaptation.
+        target: Forms of the raw target sentences.
+        source: The labelled source sentences, as indices.
+        silver: Target sentences with trees by somebody else, as indices.
     """
 
-    def __init__(self, base: ParserModel, target: Sequence[Sequence[str]]) -> None:
-        """Take over sizes, vectors and language model of ``base``, and count the words of the target sentences."""
-        self.base = base
+    def __init__(self, recipe: str, material: Material) -> None:
+        """Take over sizes, vectors and language model of the parser before, and count the words of the target.
+
+        Raises:
+            InputError: The source's labelled sentences are not at hand; ``recipe`` is the name of who reads them.
+        """
+        if material.source is None:
+            raise InputError(
+                f"{recipe} reads the labelled source, and the model's own is not where it was; give it by --source"
+            )
+        self.base = base = material.model
+        self.teachers = [material.before.model, *(teacher.model for teacher in material.teachers)]
+        self.target = [sentence.forms for sentence in material.target]
         self.blank = ParserModel(
             base.encoder.settings,
             base.decoder.settings,
-            with_counts(base.vocabulary, target),
+            with_counts(base.vocabulary, [*self.target, *(sentence.forms for sentence in material.silver)]),
             base.vector_words,
             base.encoder.embedding.vectors,
             base.family,
         )
         self.blank.decoder.load_state_dict(base.decoder.state_dict())
         self.blank.decoder.requires_grad_(False)
+        self.source = [encode(self.blank.indexer, sentence) for sentence in material.source]
+        self.silver = [encode(self.blank.indexer, sentence) for sentence in material.silver]
+        self._watch = material.watch
+        self._held_out = None if material.dev is None else HeldOut(self.blank.indexer, material.dev)
+
+    def values(self, models: Sequence[ParserModel]) -> dict[str, float]:
+        """Return the mean values of some parsers on the source's dev sentences and on held-out target ones."""
+        values = [self._watch.values(model.eval()) for model in models]
+        if self._held_out is not None:
+            for value, model in zip(values, models, strict=True):
+                scores = self._held_out.values(model)
+                value |= {name: scores[name] for name in ("dev_uas", "dev_las")}
+        return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
 
     def train(
         self, folder: Path, seed: int, start: Start, plan_of: Callable[[ParserModel], Plan], progress: Progress
