@@ -86,7 +86,7 @@ def adapt(
     if source is not None and min(len(source), len(target)) >= FOLDS:
         divergence = domain_divergence([s.forms for s in source], [s.forms for s in target])
     progress.event("start", target_sentences=len(target), words=sum(len(s) for s in target), method=settings.method)
-    for note in unknown_relations(material, settings):
+    for note in unknown_relations(material):
         progress.event("note", text=note)
     wait_for_all()  # all have read the folder
     if is_first():
@@ -133,26 +133,24 @@ def read_material(settings: AdaptSettings) -> Material:
     target = [s for path in data.target for s in read_treebank(path, trees="ignore").sentences]
     silver = [s for path in data.silver for s in read_treebank(path).sentences]
     source, dev = _source(settings, before)
-    if data.target_train is not None:
-        source = [*(source or ()), *read_treebank(data.target_train).sentences]
-    model = extend_with_target(before.model, [sentence.forms for sentence in [*target, *silver]])
+    labelled = [] if data.target_train is None else list(read_treebank(data.target_train).sentences)
+    if labelled:
+        source = [*(source or ()), *labelled]
+    model = extend_with_target(before.model, [sentence.forms for sentence in [*target, *silver, *labelled]])
     target, watched = hold_out(target, settings.training.held_out)
     if not target:
         raise InputError(
             f"training.held_out is {settings.training.held_out:g}, which leaves no target sentences to learn from"
         )
     watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
-    return Material(before, model, target, source, dev, silver, teachers, watch)
+    return Material(before, model, target, source, labelled, dev, silver, teachers, watch)
 
 
-def unknown_relations(material: Material, settings: AdaptSettings) -> list[str]:
+def unknown_relations(material: Material) -> list[str]:
     """Return one line for each file whose relations the model does not all know; it learns heads alone from those."""
     known = set(material.model.vocabulary.deprels)
-    files: dict[str, Sequence[Sentence]] = {"--silver": material.silver}
-    if settings.data.target_train is not None:
-        files["--target-train"] = read_treebank(settings.data.target_train).sentences
     notes = []
-    for flag, sentences in files.items():
+    for flag, sentences in (("--silver", material.silver), ("--target-train", material.labelled)):
         relations = [relation for sentence in sentences for relation in sentence.deprels]
         unknown = [relation for relation in relations if relation not in known]
         if unknown:

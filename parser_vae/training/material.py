@@ -21,6 +21,7 @@ class Material:
         model: A copy of it that also knows the target's words; methods that train in place train this one.
         target: Raw target sentences; trees in them are not looked at.
         source: Labelled sentences to learn from, those of the target included; None where none are at hand.
+        labelled: The labelled target sentences among ``source``.
         dev: Labelled source sentences to select on, none of them in ``source``; None where there are none.
         silver: Target sentences with trees by somebody else.
         teachers: Further parsers trained on the source.
@@ -31,6 +32,7 @@ class Material:
     model: ParserModel
     target: Sequence[Sentence]
     source: Sequence[Sentence] | None
+    labelled: Sequence[Sentence]
     dev: Sequence[Sentence] | None
     silver: Sequence[Sentence]
     teachers: Sequence[Parser]

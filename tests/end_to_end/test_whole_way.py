@@ -49,12 +49,13 @@ def test_dcst_adapts_from_file_to_file(files: Path, source_model: Path, tmp_path
     assert first == second != (source_model / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("flag", ["--silver", "--target-train"])
 def test_relations_that_the_model_does_not_know_are_counted(
-    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flag: str, files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     silver = tmp_path / "silver.conllu"
     silver.write_text((files / "test.conllu").read_text().replace("\tdet\t", "\tarticle\t"), encoding="utf-8")
-    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--silver", str(silver)]
+    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), flag, str(silver)]
     common = ["--epochs", "1", "--set=self_training.rounds=1", "--threads=1", "--out", str(tmp_path / "out")]
     assert cli.run(["adapt", *data, *common]) == 0
     found = re.search(
