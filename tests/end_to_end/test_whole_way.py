@@ -58,9 +58,8 @@ def test_relations_that_the_model_does_not_know_are_counted(
     data = ["--from", str(source_model), "--target", str(files / "target.conllu"), flag, str(silver)]
     common = ["--epochs", "1", "--set=self_training.rounds=1", "--threads=1", "--out", str(tmp_path / "out")]
     assert cli.run(["adapt", *data, *common]) == 0
-    found = re.search(
-        r"--silver: (\d+) of (\d+) words have a relation .* \('article' most often\)", capsys.readouterr().err
-    )
+    note = flag + r": (\d+) of (\d+) words have a relation .* \('article' most often\)"
+    found = re.search(note, capsys.readouterr().err)
     assert found
     assert 0 < int(found[1]) < int(found[2])
 
