@@ -154,7 +154,8 @@ def checked_lengths(scores: Tensor, lengths: Tensor | None) -> Tensor:
     if scores.dtype not in (torch.float32, torch.float64):
         raise InputError(f"arc scores must be float32 or float64, not {scores.dtype}; convert them")
     lengths = full_lengths(scores, lengths)
-    if lengths.shape != scores.shape[:1] or bool(((lengths < 1) | (lengths >= scores.shape[1])).any()):
+    fit = lengths.numel() == 0 or bool(lengths.min() >= 1 and lengths.max() < scores.shape[1])
+    if lengths.shape != scores.shape[:1] or not fit:
         raise InputError(
             f"lengths must be {len(scores)} numbers from 1 to {scores.shape[1] - 1}, not {lengths.tolist()}"
         )

@@ -13,11 +13,17 @@ from torch import Tensor
 from parser_vae.structures.base import Structure
 from parser_vae.structures.kernels.active_set import (
     CONVERGED,
+    COUNT,
+    OUTCOME,
     REFUSED,
     RUNNING,
-    State,
+    SLOTS,
+    Mixtures,
     advance_all,
-    new_state,
+    keep_all,
+    new_places,
+    nothing_found,
+    padded,
     pull_back,
     with_room,
 )
@@ -78,49 +84,63 @@ def sparsemap(
         InfeasibleError: ``-inf`` scores forbid every object of an item.
     """
     if isinstance(structure, ProjectiveTrees | SpanningTrees):
-        state = _search_trees(structure, scores.detach(), lengths, max_iter)
+        found, mean = _search_trees(structure, scores.detach(), lengths, max_iter)
     else:
-        state = _search(structure, scores.detach(), lengths, max_iter)
-    objects, counts, iterations, outcome = state[0], *state[6:9]
-    support = int(counts.max(initial=0))
-    parts = np.where(np.arange(support)[None, :, None] < counts[:, None, None], objects[:, :support], -1)
-    marginals, mixture = _Mixture.apply(scores, state, support)  # type: ignore[no-untyped-call]
+        found, mean = _search(structure, scores.detach(), lengths, max_iter)
+    parts, _, of_item, _ = found
+    first, counts = of_item[:, :1], of_item[:, 1:2]
+    support = np.arange(counts.max(initial=0))
+    active = support < counts
+    marginals, weights = _Mixture.apply(scores, found, mean, first + support, active)  # type: ignore[no-untyped-call]
     device = scores.device
     return SparseMAPResult(
         marginals,
-        mixture,
-        torch.from_numpy(parts).to(device),
-        torch.from_numpy(outcome == CONVERGED).to(device),
-        torch.from_numpy(iterations).to(device),
+        weights,
+        torch.from_numpy(_gather(parts, first + support, active, np.int32(-1))).to(device),
+        torch.from_numpy(of_item[:, 3] == CONVERGED).to(device),
+        torch.from_numpy(of_item[:, 2]).to(device),
     )
 
 
-def _search(structure: Structure, scores: Tensor, lengths: Tensor | None, max_iter: int) -> State:
-    """Return the final state of the active sets, all items in step: one argmax of the batch an iteration."""
-    flat = scores.flatten(1).double().cpu().numpy()
+def _gather(values: NDArray[Any], index: NDArray[np.int64], active: NDArray[np.bool_], blank: Any) -> NDArray[Any]:
+    """Return ``values[index]`` where ``active``, else ``blank``; both ``[batch, support]``."""
+    taken = np.full((*index.shape, *values.shape[1:]), blank)
+    taken[active] = values[index[active]]
+    return taken
+
+
+def _search(structure: Structure, scores: Tensor, lengths: Tensor | None, max_iter: int) -> tuple[Mixtures, Any]:
+    """Return the mixtures and their means ``[batch, parts]``, all items in step: an argmax of the batch each time."""
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    flat = scores.flatten(1).to("cpu", dtype).contiguous().numpy()
     batch, parts = flat.shape
-    state = new_state(batch, parts, parts, _CAPACITY)
+    shape = padded(_CAPACITY, parts, parts)
+    floats, ints, counters = new_places(batch, shape)
+    counters[:, SLOTS] = parts
+    rest = flat.copy()
     running = np.arange(batch)
     best = structure.argmax(scores, lengths)
-    tolerance = _TOLERANCE[torch.promote_types(scores.dtype, torch.float32)]
     while len(running):
         used = best.flatten(1).cpu().numpy() != 0
-        if state[6].max() == state[0].shape[1]:
-            state = with_room(state)
-        state[0][running, state[6][running]] = np.where(used, np.arange(parts, dtype=np.int32), -1)
-        advance_all(state, running, flat, max_iter, tolerance)
-        running = running[state[8][running] == RUNNING]
+        if counters[:, COUNT].max() == shape[0]:
+            floats, ints, shape = with_room(floats, ints, counters, shape)
+        places = floats, ints, counters, shape
+        advance_all(*places, running, used, flat, rest.reshape(-1), max_iter, _TOLERANCE[dtype])
+        running = running[counters[running, OUTCOME] == RUNNING]
         if len(running):
             index = torch.from_numpy(running).to(scores.device)
-            marginals = torch.from_numpy(state[5][running]).to(scores).view(-1, *scores.shape[1:])
-            best = structure.argmax(scores[index] - marginals, None if lengths is None else lengths[index])
-    return state
+            left = torch.from_numpy(rest[running]).to(scores).view(-1, *scores.shape[1:])
+            best = structure.argmax(left, None if lengths is None else lengths[index])
+    marginals = np.zeros_like(flat)
+    return keep_all(floats, ints, counters, shape, nothing_found(batch, parts), marginals), marginals
 
 
-def _search_trees(structure: TreeStructure, scores: Tensor, lengths: Tensor | None, max_iter: int) -> State:
-    """Return the final state of the active sets of trees, searched without leaving compiled code."""
+def _search_trees(
+    structure: TreeStructure, scores: Tensor, lengths: Tensor | None, max_iter: int
+) -> tuple[Mixtures, Any]:
+    """Return the mixtures of trees and their means, searched without leaving compiled code."""
     values = scores.to("cpu", torch.promote_types(scores.dtype, torch.float32)).contiguous()
-    state = sparse_trees(
+    found, mean = sparse_trees(
         isinstance(structure, ProjectiveTrees),
         values.numpy(),
         full_lengths(scores, lengths).cpu().numpy(),
@@ -128,32 +148,32 @@ def _search_trees(structure: TreeStructure, scores: Tensor, lengths: Tensor | No
         max_iter,
         _TOLERANCE[values.dtype],
     )
-    if (state[8] == REFUSED).any():
+    if (found[2][:, 3] == REFUSED).any():
         structure.argmax_heads(scores, lengths)  # raises, and says which sentence and why
-    return state
+    return found, mean
 
 
 class _Mixture(torch.autograd.Function):
     """Marginals and weights of solved active sets, with the Jacobian of the optimum."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, state: State, support: int) -> tuple[Tensor, Tensor]:
-        ctx.state, ctx.shape = state, scores.shape
-        weights = np.where(np.arange(support) < state[6][:, None], state[4][:, :support], 0.0)
-        return torch.from_numpy(state[5]).to(scores).view(scores.shape), torch.from_numpy(weights).to(scores)
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        found: Mixtures,
+        mean: NDArray[Any],
+        index: NDArray[np.int64],
+        active: NDArray[np.bool_],
+    ) -> tuple[Tensor, Tensor]:
+        ctx.found, ctx.shape = found, scores.shape
+        weights = _gather(found[1], index, active, 0.0)
+        return torch.from_numpy(mean).to(scores).view(scores.shape), torch.from_numpy(weights).to(scores)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_marginals: Tensor, grad_weights: Tensor) -> tuple[Tensor, None, None]:
-        objects, inverse, _, by_one, _, _, counts = ctx.state[:7]
-        gradient: NDArray[np.float64] = np.zeros((len(counts), ctx.shape[1:].numel()))
-        pull_back(
-            objects,
-            inverse,
-            by_one,
-            counts,
-            grad_marginals.flatten(1).double().cpu().numpy(),
-            grad_weights.double().cpu().numpy(),
-            gradient,
-        )
-        return torch.from_numpy(gradient).to(grad_marginals).view(ctx.shape), None, None
+    def backward(ctx: Any, grad_marginals: Tensor, grad_weights: Tensor) -> tuple[Tensor, None, None, None, None]:
+        along = grad_marginals.flatten(1).double().cpu().numpy()
+        shape = padded(grad_weights.shape[1] + 1, ctx.found[0].shape[1], along.shape[1])
+        gradient = np.zeros_like(along)
+        pull_back(*new_places(1, shape), shape, ctx.found, along, grad_weights.double().cpu().numpy(), gradient)
+        return torch.from_numpy(gradient).to(grad_marginals).view(ctx.shape), None, None, None, None

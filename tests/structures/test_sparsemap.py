@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import nnls
 
 from parser_vae.errors import InfeasibleError
-from parser_vae.structures.kernels.active_set import CONVERGED, advance, new_state
+from parser_vae.structures.kernels.active_set import CONVERGED, REBUILT, SLOTS, advance_all, new_places, padded
 from parser_vae.structures.projective import ProjectiveTrees
 from parser_vae.structures.spanning import SpanningTrees
 from parser_vae.structures.sparsemap import _search, sparsemap
@@ -94,9 +94,9 @@ def test_compiled_and_generic_loops_agree(structure):
     scores = gaussian(6, 10, 10, seed=6)
     lengths = torch.tensor([9, 3, 1, 5, 9, 2])
     found = sparsemap(structure, scores, lengths)
-    state = _search(structure, scores, lengths, 5000)
-    torch.testing.assert_close(found.marginals, torch.from_numpy(state[5]).view(6, 10, 10), atol=1e-9, rtol=0)
-    assert found.converged.all() and (state[8] == CONVERGED).all()
+    mixtures, mean = _search(structure, scores, lengths, 5000)
+    torch.testing.assert_close(found.marginals, torch.from_numpy(mean).view(6, 10, 10), atol=1e-9, rtol=0)
+    assert found.converged.all() and (mixtures[2][:, 3] == CONVERGED).all()
 
 
 @over_trees
@@ -151,13 +151,18 @@ def test_forbidden_arcs_have_no_weight(structure):
 
 def test_a_drifted_inverse_is_rebuilt():
     scores = np.array([[0.9, 0.7, 0.5]])
-    state = new_state(1, 3, 3, 8)
+    rest = scores.copy()
+    shape = padded(3, 3, 3)
+    floats, ints, counters = new_places(1, shape)
+    counters[0, SLOTS] = 3
+
+    def take_in(part):
+        used = np.arange(3)[None] == part
+        advance_all(floats, ints, counters, shape, np.zeros(1, int), used, scores, rest.reshape(-1), 100, 1e-10)
+
     for part in range(3):
-        state[0][0, state[6][0]] = [part, -1, -1]
-        advance(state, 0, scores[0], 100, 1e-10)
-    state[1][0, :3, :3] *= 1.001
-    state[2][0] *= 1.001
-    state[0][0, state[6][0]] = [0, -1, -1]
-    advance(state, 0, scores[0], 100, 1e-10)
-    assert state[9][0]
-    np.testing.assert_allclose(state[5][0], scores[0] - (scores[0].sum() - 1) / 3, atol=1e-12)
+        take_in(part)
+    floats[: 8 * 8 + 8] *= 1.001  # the inverse, and its product with the scores
+    take_in(0)
+    assert counters[0, REBUILT]
+    np.testing.assert_allclose(rest, (scores.sum() - 1) / 3, atol=1e-12)

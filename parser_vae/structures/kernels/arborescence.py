@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from parser_vae.errors import InfeasibleError
 from parser_vae.structures.kernels.exact_arborescence import exact_arborescence
+from parser_vae.structures.kernels.simd import kernel
 from parser_vae.structures.kernels.threads import for_each_share
 
 MISFIT, OK, INFEASIBLE, INVALID, INEXACT = -1, 0, 1, 2, 3
@@ -42,7 +43,7 @@ _PICK, _CHILD, _SIBLING, _STATE, _LABEL, _HOLDER, _PATH = 0, 1, 2, 3, 4, 5, 6
 _FAST = {"nnan", "nsz"}
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _pick_heads(scores, start, nodes, words, best, head, check):  # type: ignore[no-untyped-def]
     """Set ``best`` and ``head`` of every word over all other words, both counted from 0.
 
@@ -82,7 +83,7 @@ def _pick_heads(scores, start, nodes, words, best, head, check):  # type: ignore
             head[column] = left_row if better else head[column]
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _is_tree(head, words, mark):  # type: ignore[no-untyped-def]
     """Return whether following ``head`` from every word ends at the root."""
     for word in range(words):
@@ -98,7 +99,7 @@ def _is_tree(head, words, mark):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, fastmath=_FAST, boundscheck=False)
+@kernel(fastmath=_FAST)
 def _meld(rows, out, left, left_loss, right, right_loss, label, own, width):  # type: ignore[no-untyped-def]
     """Return the maximum of the row at ``out``, the better of two adjusted rows; -inf where ``label`` is ``own``."""
     top = -np.inf
@@ -110,7 +111,7 @@ def _meld(rows, out, left, left_loss, right, right_loss, label, own, width):  # 
     return top
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _find(rows, at, value, width):  # type: ignore[no-untyped-def]
     """Return the first position of ``value`` in a row."""
     place = np.int32(1 << 30)
@@ -119,13 +120,13 @@ def _find(rows, at, value, width):  # type: ignore[no-untyped-def]
     return np.int64(place)
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _relabel(label, old, new, width):  # type: ignore[no-untyped-def]
     for h in range(width):
         label[h] = new if label[h] == old else label[h]
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _row_of(node, scores, start, nodes, words, rows, width, spare):  # type: ignore[no-untyped-def]
     """Return where the row of ``node`` begins; that of a word is first gathered from its column to ``spare``."""
     if node >= np.int64(words):
@@ -136,7 +137,7 @@ def _row_of(node, scores, start, nodes, words, rows, width, spare):  # type: ign
     return spare
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _contract(scores, start, nodes, words, single, best, head, rows, floats, ints, label):  # type: ignore[no-untyped-def]
     """Return the status after setting ``head`` (0-based, root -1) of every word to the best arborescence.
 

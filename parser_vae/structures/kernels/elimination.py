@@ -26,44 +26,15 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
+from parser_vae.structures.kernels.simd import exponential, kernel, lanes_of, load, spread, store, total
 from parser_vae.structures.kernels.threads import for_each_share
 
 _LANES = 16
-_LOG2E = 1.0 / math.log(2.0)
-_LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
-_FAST = {"nnan", "nsz", "reassoc", "contract"}
 _ROOT = -1
 
 
-@njit(cache=True, fastmath={"contract"}, boundscheck=False)
-def _exponentiate(exponent, bits, power, width):  # type: ignore[no-untyped-def]
-    """Replace every ``exponent`` (float64, at most 0) by its exponential; below -700, and for NaN, by 0.
-
-    ``bits`` and ``power`` are the same memory, seen as int64 and as float64: 2**k is made by writing its exponent.
-    """
-    for j in range(width):
-        x = exponent[j] if exponent[j] > -700.0 else -800.0
-        bits[j] = (np.int64(max(x * _LOG2E - 0.5, -1023.0)) + 1023) << 52
-    for j in range(width):
-        x = exponent[j] if exponent[j] > -700.0 else 0.0
-        whole = np.float64(np.int64(x * _LOG2E - 0.5))
-        x = x - whole * _LN2_HIGH - whole * _LN2_LOW
-        y = x * (1.0 / 39916800.0) + 1.0 / 3628800.0
-        y = y * x + 1.0 / 362880.0
-        y = y * x + 1.0 / 40320.0
-        y = y * x + 1.0 / 5040.0
-        y = y * x + 1.0 / 720.0
-        y = y * x + 1.0 / 120.0
-        y = y * x + 1.0 / 24.0
-        y = y * x + 1.0 / 6.0
-        y = y * x + 0.5
-        y = y * x + 1.0
-        y = y * x + 1.0
-        exponent[j] = y * power[j]
-
-
-@njit(cache=True, boundscheck=False)
-def _load(scores, start, nodes, words, first, single, weights, ld, shift, sums, exponent, bits, power):  # type: ignore[no-untyped-def]
+@kernel
+def _load(scores, start, nodes, words, first, single, weights, ld, shift, sums, exponent):  # type: ignore[no-untyped-def]
     """Return the logarithm taken out of ``weights``, which become ``exp(score)`` over the largest of their column.
 
     Row ``words`` is the root's. Words 0 and ``first`` change places. ``sums`` gets the sum of each column. The result
@@ -103,7 +74,8 @@ def _load(scores, start, nodes, words, first, single, weights, ld, shift, sums, 
             exponent[m] = -np.inf
         if h < n:
             exponent[h] = -np.inf
-        _exponentiate(exponent, bits, power, ld)
+        for m in range(0, ld, lanes_of(exponent)):
+            store(exponent, m, exponential(exponent, load(exponent, m)))
         row = first if h == 0 else (0 if h == first else h)
         exponent[0], exponent[first] = exponent[first], exponent[0]
         at = uint64(row) * ld
@@ -113,13 +85,14 @@ def _load(scores, start, nodes, words, first, single, weights, ld, shift, sums, 
     return taken + root_shift
 
 
-@njit(cache=True, fastmath=_FAST, boundscheck=False)
+@njit(cache=True, inline="always")
 def _add_row(weights, at, row, factor, width):  # type: ignore[no-untyped-def]
-    for m in range(width):
-        weights[at + m] += factor * weights[row + m]
+    scale = spread(weights, factor)
+    for m in range(0, width, lanes_of(weights)):
+        store(weights, at + m, load(weights, at + m) + scale * load(weights, row + m))
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _eliminate(weights, ld, words, single, chance, inflow):  # type: ignore[no-untyped-def]
     """Return the log-determinant after taking out all words, last to first; row ``k`` stays as it was at its turn.
 
@@ -156,18 +129,19 @@ def _eliminate(weights, ld, words, single, chance, inflow):  # type: ignore[no-u
     return total + math.log(product)
 
 
-@njit(cache=True, fastmath=_FAST, boundscheck=False)
+@njit(cache=True, inline="always")
 def _row_and_column(slopes, at, collected, factor, outgoing, width):  # type: ignore[no-untyped-def]
     """Add ``factor`` times a row of ``slopes`` to ``collected``; return the product of the row with ``outgoing``."""
-    product = factor * 0
-    for m in range(width):
-        slope = slopes[at + m]
-        collected[m] += factor * slope
-        product += slope * outgoing[m]
-    return product
+    scale = spread(slopes, factor)
+    product = spread(slopes, 0.0)
+    for m in range(0, width, lanes_of(slopes)):
+        slope = load(slopes, at + m)
+        store(collected, m, load(collected, m) + scale * slope)
+        product = product + slope * load(outgoing, m)
+    return total(product)
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _differentiate(weights, ld, words, single, chance, inflow, slopes, collected, outgoing, products):  # type: ignore[no-untyped-def]
     """Set ``slopes[h, m]`` to the derivative of log Z by the weight of each arc; words come back first to last."""
     one, lanes = uint64(1), uint64(_LANES)
@@ -210,8 +184,7 @@ def _partition(scores, nodes, lengths, first, single, wanted, like, log_z, reach
     slopes = np.empty((size + one) * size, like.dtype)
     inflow, collected = np.empty(size, like.dtype), np.empty(size, like.dtype)
     outgoing, products = np.empty(size, like.dtype), np.empty(size, like.dtype)
-    shift, sums, exponent, power = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    bits = power.view(np.int64)
+    shift, sums, exponent = np.empty(size), np.empty(size), np.empty(size, like.dtype)
     for item in range(lengths.size):
         words = uint64(lengths[item])
         start = uint64(item) * stride * stride
@@ -223,7 +196,7 @@ def _partition(scores, nodes, lengths, first, single, wanted, like, log_z, reach
             continue
         ld = (words + lanes) // lanes * lanes
         swap = uint64(first[item])
-        taken = _load(scores, start, stride, words, swap, single, weights, ld, shift, sums, exponent, bits, power)
+        taken = _load(scores, start, stride, words, swap, single, weights, ld, shift, sums, exponent)
         if wanted:
             for place in range((words + one) * ld):
                 kept[place] = weights[place]
@@ -243,7 +216,7 @@ def _partition(scores, nodes, lengths, first, single, wanted, like, log_z, reach
             marginals[at], marginals[at + swap] = marginals[at + swap], marginals[at]
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def uniform(state):  # type: ignore[no-untyped-def]
     """Return a number in [0, 1) and step the state of a SplitMix64 generator (Steele et al. 2014)."""
     state[0] += uint64(0x9E3779B97F4A7C15)
@@ -254,7 +227,7 @@ def uniform(state):  # type: ignore[no-untyped-def]
     return np.float64(x >> uint64(11)) * 2.0**-53
 
 
-@njit(cache=True, boundscheck=False)
+@kernel
 def _grow_tree(weights, ld, n, single, chance, inflow, state, head, left, mark):  # type: ignore[no-untyped-def]
     """Set ``head`` (root -1) to a random tree: words come back first to last, each into a tree of those before it.
 
@@ -314,14 +287,7 @@ def _sample(scores, nodes, lengths, first, single, seeds, heads, reach):  # type
     stride = uint64(nodes)
     size = (stride + lanes - one) // lanes * lanes
     weights, chance = np.empty((size + one) * size), np.empty((size + one) * size)
-    inflow, shift, sums, exponent, power = (
-        np.empty(size),
-        np.empty(size),
-        np.empty(size),
-        np.empty(size),
-        np.empty(size),
-    )
-    bits = power.view(np.int64)
+    inflow, shift, sums, exponent = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
     head, mark, left = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
     state = np.empty(1, np.uint64)
     for item in range(lengths.size):
@@ -335,7 +301,7 @@ def _sample(scores, nodes, lengths, first, single, seeds, heads, reach):  # type
         swap = np.int64(first[item])
         start = uint64(item) * stride * stride
         reach[item] = 0.0 * _load(
-            scores, start, stride, words, uint64(swap), single, weights, ld, shift, sums, exponent, bits, power
+            scores, start, stride, words, uint64(swap), single, weights, ld, shift, sums, exponent
         )
         reach[item] += _eliminate(weights, ld, words, single, chance, inflow)
         for m in range(words):

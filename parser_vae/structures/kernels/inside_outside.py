@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,19 +21,18 @@ from parser_vae.structures.kernels.duals import constant, get, plus, plus_times,
 from parser_vae.structures.kernels.eisner import NOT_A_NUMBER
 from parser_vae.structures.kernels.layout import (
     choose_layout,
-    collect,
+    collect_parts,
     row,
-    spread_lanes,
-    spread_starts,
+    spread_parts,
     table_size,
 )
-from parser_vae.structures.kernels.simd import exponential, lanes_of, load, maximum, spread, store
+from parser_vae.structures.kernels.simd import exponential, kernel, lanes_of, load, maximum, spread, store
 from parser_vae.structures.kernels.threads import run_over_sentences, workspace
 
 OUT_OF_RANGE = 3
 
 _LANES = 8  # float64
-LONGEST_IN_LANES = 24
+LONGEST_IN_LANES = 80
 _TABLES = 9
 _GROWTH = math.log(6.75)
 _ROOM = 650.0
@@ -78,10 +76,10 @@ def inside_outside(
 
 def elements_needed(nodes: int) -> int:
     """Return the size of the scratch array, values only, for sentences of up to ``nodes - 1`` words."""
-    return _TABLES * table_size(nodes, 8) + (2 * nodes + 16) * _LANES
+    return _TABLES * table_size(nodes, 8) + (2 * nodes + 24) * _LANES
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _inside_outside(
     scores: Any, direction: Any, lengths: Any, indices: Any, with_root: Any, with_marginals: Any, log_z: Any,
     result: Any, status: Any, work: Any, tangent: Any,
@@ -116,16 +114,16 @@ def _inside_outside(
             shift = 0
             if tangent is not None:
                 shift += tangent
-            for lane in range(count):
-                sentence = group[lane]
-                if status[sentence] == 0:
-                    up = work[shift + 4 * elements : shift + 5 * elements]
-                    down = work[shift + 5 * elements : shift + 6 * elements]
-                    collect(up, down, layout, lane, first_node, lengths[sentence], result[sentence])
+            up = work[shift + 4 * elements : shift + 5 * elements]
+            down = work[shift + 5 * elements : shift + 6 * elements]
+            collect_parts(up, down, layout, group, first_node, size, lengths, result, work[top:])
+            for sentence in group:
+                if status[sentence] != 0:
+                    result[sentence] = 0
         begin += count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def prepare(
     scores: Any, direction: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, elements: Any,
     work: Any, top: Any, root: Any, tangent: Any,
@@ -171,7 +169,7 @@ def prepare(
         store(work, top + start * stride, load(work, top + start * stride) + checked)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _read(
     parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, blank: Any, work: Any, elements: Any,
     shift: Any, root: Any,
@@ -180,10 +178,7 @@ def _read(
     up = work[shift + 4 * elements : shift + 5 * elements]
     down = work[shift + 5 * elements : shift + 6 * elements]
     stride = layout[2]
-    if layout[3] == 1:
-        spread_lanes(parts, lengths, group, first_node, size, layout, blank, up, down)
-    else:
-        spread_starts(parts[group[0]], first_node, size, layout, blank, up, down)
+    spread_parts(parts, lengths, group, first_node, size, layout, blank, up, down, work[root:])
     work[root : root + (size + 4) * lanes_of(work)] = blank
     if first_node == 1:
         for lane in range(len(group)):
@@ -191,7 +186,7 @@ def _read(
                 work[root + word * stride + lane] = parts[group[lane], 0, word + 1]
 
 
-@numba.njit(cache=True)
+@kernel
 def _weigh(work: Any, at: Any, top: Any, tangent: Any) -> None:
     """Replace the score at ``at`` by its weight, and the direction there by the weight's derivative."""
     weight = exponential(work, load(work, at) - load(work, top))
@@ -200,7 +195,7 @@ def _weigh(work: Any, at: Any, top: Any, tangent: Any) -> None:
         store(work, at + tangent, weight * load(work, at + tangent))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def inside(work: Any, elements: Any, size: Any, layout: Any, tangent: Any) -> None:
     """Fill tables 0 to 3 (right, left, open_right, open_left: see ``eisner.py``) with sums over the trees below."""
     right, left, open_right, open_left = 0, elements, 2 * elements, 3 * elements
@@ -249,13 +244,13 @@ def inside(work: Any, elements: Any, size: Any, layout: Any, tangent: Any) -> No
             put(work, left + at, plus(sum_left, arc_left, tangent), tangent)
 
 
-@numba.njit(cache=True)
+@kernel
 def in_range(log_sum: Any, length: Any) -> Any:
     """Return whether float64 held all that matters of a sentence whose weights sum to ``exp(log_sum)``."""
     return log_sum > (length + 1) * _GROWTH - _ROOM and log_sum < _ROOM
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _seed(
     work: Any, elements: Any, layout: Any, lane: Any, length: Any, top: Any, root: Any, first_node: Any, tangent: Any,
     result: Any,
@@ -315,7 +310,7 @@ def _seed(
     return math.log(total) + shift, 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _outside(work: Any, elements: Any, size: Any, layout: Any, tangent: Any) -> None:
     """Turn tables 4 and 5 from weights into marginals, given the last step's outside values in tables 6 and 7.
 

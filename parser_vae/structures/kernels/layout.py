@@ -18,9 +18,17 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
 
-from parser_vae.structures.kernels.simd import REGISTER_BYTES
+from parser_vae.structures.kernels.simd import (
+    REGISTER_BYTES,
+    kernel,
+    load,
+    load_some,
+    spread,
+    store,
+    store_some,
+    transpose,
+)
 
 
 @numba.njit(cache=True, inline="always")
@@ -66,45 +74,88 @@ def table_size(size: int, itemsize: int) -> int:
     return max(size * (size + 1) // 2, size * int(_registers(size, lanes))) * lanes + 4 * lanes
 
 
-@numba.njit(cache=True, nogil=True)
-def spread_lanes(
-    parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any
-) -> None:
+@kernel
+def spread_parts(
+    parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any,
+    block: Any,
+) -> None:  # fmt: skip
     """Copy ``parts [batch, head, dependent]`` of a group to tables: ``up`` (head left of dependent) and ``down``.
 
     Arcs past a sentence's end become ``blank``, and so do arcs into the root (the chart's node 0 if ``first_node`` is
-    0). Lanes without a sentence repeat the last one.
+    0). Lanes without a sentence repeat the last one. ``block`` is scratch memory for a square of lanes.
     """
+    if layout[3] == 1:
+        _spread_lanes(parts, lengths, group, first_node, size, layout, blank, up, down, block)
+    else:
+        _spread_starts(parts[group[0]], first_node, size, layout, blank, up, down)
+
+
+@kernel
+def collect_parts(
+    up: Any, down: Any, layout: Any, group: Any, first_node: Any, size: Any, lengths: Any, parts: Any, block: Any
+) -> None:
+    """Copy the tables of a group back to ``parts [batch, head, dependent]``; what no arc can be becomes 0."""
+    if layout[3] == 1:
+        _collect_lanes(up, down, layout, group, first_node, size, lengths, parts, block)
+    else:
+        _collect_starts(up, down, layout, first_node, size, parts[group[0]])
+
+
+@kernel
+def _spread_lanes(
+    parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any,
+    block: Any,
+) -> None:  # fmt: skip
     lanes = layout[2]
-    sizes = np.empty(lanes, np.int64)
-    sources = np.empty(lanes, np.int64)
-    for lane in range(lanes):
-        sources[lane] = group[min(lane, len(group) - 1)]
-        sizes[lane] = lengths[sources[lane]] + 1 - first_node
-    shortest = sizes[lanes - 1]
+    nodes = parts.shape[1]
+    flat = parts.reshape(-1)
+    blanks = spread(up, blank)
     for head in range(size):
-        for dependent in range(size):
-            if head == dependent:
-                continue
-            target = up if head < dependent else down
-            at = row(layout, abs(head - dependent)) + min(head, dependent) * lanes
-            if dependent + first_node == 0:
-                for lane in range(lanes):
-                    target[at + lane] = blank
-            elif max(head, dependent) < shortest:
-                for lane in range(lanes):
-                    target[at + lane] = parts[sources[lane], head + first_node, dependent + first_node]
-            else:
-                for lane in range(lanes):
-                    inside = max(head, dependent) < sizes[lane]
-                    target[at + lane] = (
-                        parts[sources[lane], head + first_node, dependent + first_node] if inside else blank
-                    )
+        for column in range(0, size, lanes):
+            for lane in range(lanes):
+                sentence = group[min(lane, len(group) - 1)]
+                within = lengths[sentence] + 1 - first_node
+                count = within - column if head < within else 0
+                at = (sentence * nodes + head + first_node) * nodes + first_node + column
+                store(block, lane * lanes, load_some(flat, at, count, blanks))
+            transpose(block)
+            if column + first_node == 0:
+                store(block, 0, blanks)
+            for dependent in range(column, min(column + lanes, head)):
+                at = row(layout, head - dependent) + dependent * lanes
+                store(down, at, load(block, (dependent - column) * lanes))
+            for dependent in range(max(column, head + 1), min(column + lanes, size)):
+                at = row(layout, dependent - head) + head * lanes
+                store(up, at, load(block, (dependent - column) * lanes))
 
 
-@numba.njit(cache=True, nogil=True)
-def spread_starts(parts: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any) -> None:
-    """Copy ``parts [head, dependent]`` of one sentence to tables, a row for each width; see ``spread_lanes``."""
+@kernel
+def _collect_lanes(
+    up: Any, down: Any, layout: Any, group: Any, first_node: Any, size: Any, lengths: Any, parts: Any, block: Any
+) -> None:
+    lanes = layout[2]
+    nodes = parts.shape[1]
+    flat = parts.reshape(-1)
+    zero = spread(up, 0.0)
+    for head in range(size):
+        for column in range(0, size, lanes):
+            for dependent in range(column, min(column + lanes, size)):
+                found = zero
+                if head < dependent:
+                    found = load(up, row(layout, dependent - head) + head * lanes)
+                elif dependent < head and dependent + first_node > 0:
+                    found = load(down, row(layout, head - dependent) + dependent * lanes)
+                store(block, (dependent - column) * lanes, found)
+            transpose(block)
+            for lane in range(len(group)):
+                within = lengths[group[lane]] + 1 - first_node
+                count = within - column if head < within else 0
+                at = (group[lane] * nodes + head + first_node) * nodes + first_node + column
+                store_some(flat, at, count, load(block, lane * lanes))
+
+
+@kernel
+def _spread_starts(parts: Any, first_node: Any, size: Any, layout: Any, blank: Any, up: Any, down: Any) -> None:
     row_size = layout[0]
     for head in range(size):  # read in order; what is written stays in the cache for the next heads
         at = head * row_size
@@ -124,13 +175,11 @@ def spread_starts(parts: Any, first_node: Any, size: Any, layout: Any, blank: An
             down[here + start] = blank
 
 
-@numba.njit(cache=True, nogil=True)
-def collect(up: Any, down: Any, layout: Any, lane: Any, first_node: Any, length: Any, parts: Any) -> None:
-    """Copy the tables of one sentence back to ``parts [head, dependent]``; its other entries stay as they are."""
-    stride = layout[2]
-    for left in range(first_node, length + 1):
-        for right in range(left + 1, length + 1):
-            at = row(layout, right - left) + (left - first_node) * stride + lane
-            parts[left, right] = up[at]
-            if left > 0:
-                parts[right, left] = down[at]
+@kernel
+def _collect_starts(up: Any, down: Any, layout: Any, first_node: Any, size: Any, parts: Any) -> None:
+    for left in range(size):
+        for right in range(left + 1, size):
+            at = row(layout, right - left) + left
+            parts[left + first_node, right + first_node] = up[at]
+            if left + first_node > 0:
+                parts[right + first_node, left + first_node] = down[at]

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from parser_vae.structures.kernels.eisner import LEFT, NOT_A_NUMBER, OPEN_LEFT, OPEN_RIGHT, RIGHT, push
+from parser_vae.structures.kernels.eisner import LEFT, NOT_A_NUMBER, OPEN_LEFT, OPEN_RIGHT, RIGHT, append
 from parser_vae.structures.kernels.inside_outside import (
     LONGEST_IN_LANES,
     OUT_OF_RANGE,
@@ -126,26 +126,24 @@ def _trace_all(
 ) -> None:  # fmt: skip
     """Fill ``heads [count, n + 1]`` with one sample for each row of ``uniforms``; ``logs``: tables hold logarithms."""
     stride = layout[2]
-    stack = np.empty((2 * length + 4, 3), np.int64)
+    stack = np.empty((2 * length + 4, 4), np.int64)
     weights = np.empty(length + 1)
     for draw in range(len(uniforms)):
         used = 0
         waiting = 0
         if with_root:
-            waiting = push(stack, waiting, 0, length, RIGHT)
+            waiting = append(stack, waiting, lane, 0, length, RIGHT)
         else:
             for word in range(length):
                 weights[word] = _root_weight(work, elements, layout, lane, length, root, word, logs)
             word = _choose(weights, length, uniforms[draw, used], logs)
             used += 1
-            waiting = push(stack, waiting, 0, word, LEFT)
-            waiting = push(stack, waiting, word, length - 1 - word, RIGHT)
+            waiting = append(stack, waiting, lane, 0, word, LEFT)
+            waiting = append(stack, waiting, lane, word, length - 1 - word, RIGHT)
         first_node = 0 if with_root else 1
         while waiting > 0:
             waiting -= 1
-            start, width, kind = stack[waiting, 0], stack[waiting, 1], stack[waiting, 2]
-            if width == 0:
-                continue
+            start, width, kind = stack[waiting, 1], stack[waiting, 2], stack[waiting, 3]
             # table of the piece that begins here, table of the piece that ends there, the first split, the gap
             begins, ends, first, gap = 0, elements, 0, 1
             if kind == RIGHT:
@@ -161,15 +159,15 @@ def _trace_all(
             used += 1
             if kind == RIGHT:
                 heads[draw, first_node + start + split] = first_node + start
-                waiting = push(stack, waiting, start, split, OPEN_RIGHT)
-                waiting = push(stack, waiting, start + split, width - split, RIGHT)
+                waiting = append(stack, waiting, lane, start, split, OPEN_RIGHT)
+                waiting = append(stack, waiting, lane, start + split, width - split, RIGHT)
             elif kind == LEFT:
                 heads[draw, first_node + start + split] = first_node + start + width
-                waiting = push(stack, waiting, start, split, LEFT)
-                waiting = push(stack, waiting, start + split, width - split, OPEN_LEFT)
+                waiting = append(stack, waiting, lane, start, split, LEFT)
+                waiting = append(stack, waiting, lane, start + split, width - split, OPEN_LEFT)
             else:
-                waiting = push(stack, waiting, start, split, RIGHT)
-                waiting = push(stack, waiting, start + split + 1, width - 1 - split, LEFT)
+                waiting = append(stack, waiting, lane, start, split, RIGHT)
+                waiting = append(stack, waiting, lane, start + split + 1, width - 1 - split, LEFT)
 
 
 @numba.njit(cache=True)

@@ -21,6 +21,16 @@ from numba.extending import intrinsic, models, register_model
 REGISTER_BYTES = 64
 
 
+def kernel(function: Any = None, fastmath: Any = False) -> Any:
+    """Return ``function`` compiled, without the interpreter's lock and without counting references to arrays.
+
+    Counting takes longer than many a call. Such a function may take views of the arrays it is given, but make no new
+    ones. ``fastmath``: the liberties of the compiler, as numba names them.
+    """
+    options: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": fastmath, "_nrt": False}
+    return numba.njit(**options)(function) if function else numba.njit(**options)
+
+
 class Vector(types.Type):
     """The numba type of one register full of floats of one dtype."""
 
@@ -97,6 +107,92 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
+def _some(context: Any, builder: Any, array_type: Any, array: Any, index: Any, count: Any, lanes: int) -> Any:
+    """Return the address of ``lanes`` elements and the mask of the first ``count`` of them."""
+    data = context.make_array(array_type)(context, builder, array).data
+    scalar = ir.FloatType() if array_type.dtype == types.float32 else ir.DoubleType()
+    pointer = builder.bitcast(builder.gep(data, [index]), ir.VectorType(scalar, lanes).as_pointer())
+    integers = ir.VectorType(ir.IntType(32), lanes)
+    counted = builder.insert_element(
+        ir.Constant(integers, ir.Undefined), builder.trunc(count, ir.IntType(32)), ir.Constant(ir.IntType(32), 0)
+    )
+    counted = builder.shuffle_vector(counted, counted, ir.Constant(integers, [0] * lanes))
+    return pointer, builder.icmp_signed("<", ir.Constant(integers, list(range(lanes))), counted)
+
+
+def _cast(builder: Any, value: Any, to: ir.Type) -> Any:
+    """Return the vector ``value`` with its lanes as floats of the width of those of ``to``."""
+    if value.type == to:
+        return value
+    return builder.fpext(value, to) if to.element == ir.DoubleType() else builder.fptrunc(value, to)
+
+
+@_instruction
+def load_some(typing: Any, array: Any, index: Any, count: Any, blank: Any) -> Any:
+    """Return a vector like ``blank`` whose first ``count`` lanes are ``array[index:]``, the others those of ``blank``.
+
+    The array may be of another float type; nothing beyond ``count`` is read, and nothing if that is negative.
+    """
+    lanes = blank.lanes
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, mask = _some(context, builder, sig.args[0], *args[:3], lanes)
+        source = pointer.type.pointee
+        name = f"llvm.masked.load.v{lanes}f{sig.args[0].dtype.bitwidth}.p0"
+        kind = ir.FunctionType(source, [pointer.type, ir.IntType(32), mask.type, source])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        align = ir.Constant(ir.IntType(32), sig.args[0].dtype.bitwidth // 8)
+        return _cast(
+            builder, builder.call(function, [pointer, align, mask, _cast(builder, args[3], source)]), _register(blank)
+        )
+
+    return blank(array, types.intp, types.intp, blank), generate
+
+
+@_instruction
+def store_some(typing: Any, array: Any, index: Any, count: Any, vector: Any) -> Any:
+    """Write the first ``count`` lanes of ``vector`` to ``array[index:]``, which may be of another float type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, mask = _some(context, builder, sig.args[0], *args[:3], vector.lanes)
+        name = f"llvm.masked.store.v{vector.lanes}f{sig.args[0].dtype.bitwidth}.p0"
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type.pointee, pointer.type, ir.IntType(32), mask.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        align = ir.Constant(ir.IntType(32), sig.args[0].dtype.bitwidth // 8)
+        builder.call(function, [_cast(builder, args[3], pointer.type.pointee), pointer, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, vector), generate
+
+
+@_instruction
+def transpose(typing: Any, array: Any) -> Any:
+    """Transpose the square of lanes x lanes elements at the start of ``array``, in place."""
+    vector = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lanes = vector.lanes
+        at = [ir.Constant(ir.IntType(64), lanes * row) for row in range(lanes)]
+        pointers = [_address(context, builder, sig.args[0], args[0], place) for place in at]
+        align = sig.args[0].dtype.bitwidth // 8
+        rows = [builder.load(pointer, align=align) for pointer in pointers]
+        step = 1
+        while step < lanes:  # exchange the off-diagonal quarters of every square of 2 step x 2 step
+            upper = [lane + lanes - step if lane & step else lane for lane in range(lanes)]
+            lower = [lane + lanes if lane & step else lane + step for lane in range(lanes)]
+            masks = [ir.Constant(ir.VectorType(ir.IntType(32), lanes), lanes_) for lanes_ in (upper, lower)]
+            for row in range(lanes):
+                if not row & step:
+                    pair = rows[row], rows[row + step]
+                    rows[row], rows[row + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            step *= 2
+        for row, pointer in zip(rows, pointers, strict=True):
+            builder.store(row, pointer, align=align)
+        return context.get_dummy_value()
+
+    return types.void(array), generate
+
+
 @_instruction
 def spread(typing: Any, array: Any, value: Any) -> Any:
     """Return a vector, of the dtype of ``array``, with ``value`` in every lane."""
@@ -135,6 +231,37 @@ def where_greater(typing: Any, left: Any, right: Any, yes: Any, no: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
 
     return left(left, left, left, left), generate
+
+
+@_instruction
+def total(typing: Any, vector: Any) -> Any:
+    """Return the sum of all lanes."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        register = _register(sig.args[0])
+        name = f"llvm.vector.reduce.fadd.v{sig.args[0].lanes}f{sig.args[0].dtype.bitwidth}"
+        kind = ir.FunctionType(register.element, [register.element, register])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(reduce, [ir.Constant(register.element, 0.0), args[0]], fastmath=("reassoc",))
+
+    return vector.dtype(vector), generate
+
+
+@_instruction
+def count_shared(typing: Any, array: Any, left: Any, right: Any) -> Any:
+    """Return in how many of 16 places ``array[left:]`` and ``array[right:]`` (int32) are equal and not negative."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        register = ir.VectorType(ir.IntType(32), REGISTER_BYTES // 4)
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        pointers = [builder.bitcast(builder.gep(data, [index]), register.as_pointer()) for index in args[1:]]
+        values = [builder.load(pointer, align=4) for pointer in pointers]
+        zeros = ir.Constant(register, [0] * register.count)
+        both = builder.and_(builder.icmp_signed("==", *values), builder.icmp_signed(">=", values[0], zeros))
+        bits = builder.zext(builder.bitcast(both, ir.IntType(register.count)), ir.IntType(64))
+        return builder.ctpop(bits)
+
+    return types.int64(array, types.intp, types.intp), generate
 
 
 @_instruction

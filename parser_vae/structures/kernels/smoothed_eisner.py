@@ -14,21 +14,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from parser_vae.structures.kernels.layout import (
     choose_layout,
-    collect,
+    collect_parts,
     row,
-    spread_lanes,
-    spread_starts,
+    spread_parts,
     table_size,
 )
 from parser_vae.structures.kernels.simd import (
     REGISTER_BYTES,
     exponential,
+    kernel,
     lanes_of,
     load,
     maximum,
@@ -61,16 +60,17 @@ def smoothed_eisner(
     """
     result = np.zeros(scores.shape, scores.dtype)  # not zeros_like, which writes the zeros instead of asking for them
     lengths = np.asarray(lengths, np.int64)
-    elements = _TABLES * table_size(scores.shape[1], scores.itemsize)
+    lanes = REGISTER_BYTES // scores.itemsize
+    elements = _TABLES * table_size(scores.shape[1], scores.itemsize) + lanes**2
 
     def part(indices: NDArray[np.int64]) -> None:
         _smoothed(scores, gradient, lengths, indices, not single_root, result, workspace(scores.dtype, elements))
 
-    run_over_sentences(part, lengths, REGISTER_BYTES // scores.itemsize, threads)
+    run_over_sentences(part, lengths, lanes, threads)
     return result
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _smoothed(scores: Any, gradient: Any, lengths: Any, indices: Any, with_root: Any, result: Any, work: Any) -> None:
     """Fill ``result`` of the sentences of ``indices``, whose lengths descend."""
     lanes = lanes_of(scores)
@@ -101,23 +101,18 @@ def _smoothed(scores: Any, gradient: Any, lengths: Any, indices: Any, with_root:
         arcs = 13 if gradient is None else 22
         up = work[arcs * elements : (arcs + 1) * elements]
         down = work[(arcs + 1) * elements : (arcs + 2) * elements]
-        for lane in range(count):
-            sentence = group[lane]
-            collect(up, down, layout, lane, first_node, lengths[sentence], result[sentence])
+        collect_parts(up, down, layout, group, first_node, size, lengths, result, work[_TABLES * elements :])
         begin += count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _read(
     parts: Any, lengths: Any, group: Any, first_node: Any, size: Any, layout: Any, work: Any, elements: Any, table: Any
 ) -> None:
     """Copy the arcs of a group to the table at ``table`` (head on the left) and the next one (head on the right)."""
     up = work[table : table + elements]
     down = work[table + elements : table + 2 * elements]
-    if layout[3] == 1:
-        spread_lanes(parts, lengths, group, first_node, size, layout, 0.0, up, down)
-    else:
-        spread_starts(parts[group[0]], first_node, size, layout, 0.0, up, down)
+    spread_parts(parts, lengths, group, first_node, size, layout, 0.0, up, down, work[_TABLES * elements :])
 
 
 # Tables. Values: 0 right, 1 left, 2 open_right, 3 open_left, 4 between. Largest candidate and inverse normaliser:
@@ -126,7 +121,7 @@ def _read(
 # 20 right, 21 left, 22 open_right, 23 open_left.
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sweep_up(work: Any, elements: Any, size: Any, layout: Any, gradient: Any) -> None:
     """Fill tables 0 to 10, and 15 to 19 if there is a gradient; scores and gradient of the arcs are replaced."""
     right, left, open_right, open_left = 0, elements, 2 * elements, 3 * elements
@@ -225,7 +220,7 @@ def _sweep_up(work: Any, elements: Any, size: Any, layout: Any, gradient: Any) -
                 store(work, 16 * elements + at, slope_left * inverse_left)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _choose_root(
     work: Any, elements: Any, layout: Any, lane: Any, length: Any, scores: Any, gradient: Any, result: Any
 ) -> None:
@@ -262,12 +257,12 @@ def _choose_root(
             result[0, word + 1] = slope
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _send(work: Any, at: Any, amount: Any) -> None:
     store(work, at, load(work, at) + amount)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _sweep_down(work: Any, elements: Any, size: Any, layout: Any, gradient: Any) -> None:
     """Fill tables 11 to 14, and 20 to 23 if there is a gradient, from what the last step put there.
 

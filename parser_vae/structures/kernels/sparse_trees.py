@@ -12,99 +12,89 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from parser_vae.structures.kernels.active_set import REFUSED, RUNNING, State, advance, new_state, with_room
+from parser_vae.structures.kernels.active_set import (
+    COUNT,
+    OUTCOME,
+    REFUSED,
+    RUNNING,
+    SLOTS,
+    Mixtures,
+    advance,
+    clear,
+    enter,
+    keep,
+    new_places,
+    nothing_found,
+    padded,
+    with_room,
+)
 from parser_vae.structures.kernels.arborescence import _solve
-from parser_vae.structures.kernels.eisner import _TABLES, _eisner
-from parser_vae.structures.kernels.layout import table_size
+from parser_vae.structures.kernels.eisner import queue_for, scratch_size, search
+from parser_vae.structures.kernels.simd import kernel
 from parser_vae.structures.kernels.threads import workspace
 
 _IN_WORK = 16
 _OBJECTS_PER_WORD = 1.5
 
 
-@numba.njit(cache=True)
-def _refill(running: Any, count: Any, following: Any, order: Any) -> Any:
-    """Return how many sentences are in work, and the next in line, after free places were taken."""
-    while count < len(running) and following < len(order):
-        running[count] = order[following]
-        count += 1
-        following += 1
-    return count, following
+@kernel
+def _take_in(
+    floats: Any, ints: Any, counters: Any, shape: Any, place: Any, heads: Any, item: Any, scores: Any, rest: Any,
+    max_iter: Any, tolerance: Any,
+) -> None:  # fmt: skip
+    """Add the tree of ``heads [batch, nodes]`` to the active set of its sentence."""
+    nodes = heads.shape[1]
+    at = item * nodes * nodes
+    for slot in range(counters[place, SLOTS]):
+        part = heads[item, slot + 1] * nodes + slot + 1
+        enter(floats, ints, counters, shape, place, slot, part, scores[at + part])
+    advance(floats, ints, counters, shape, place, rest, at, max_iter, tolerance)
 
 
-@numba.njit(cache=True)
-def _absorb(
-    scores: Any, rest: Any, heads: Any, status: Any, running: Any, lengths: Any, max_iter: Any, tolerance: Any,
-    state: Any,
+@numba.njit(cache=True, nogil=True)
+def _solve_all(
+    projective: Any, scores: Any, lengths: Any, order: Any, single_root: Any, max_iter: Any, tolerance: Any,
+    floats: Any, ints: Any, counters: Any, shape: Any, work: Any, queue: Any, marginals: Any, found: Any,
 ) -> Any:  # fmt: skip
-    """Return the number of sentences still in work, moved to the front of ``running``, and the state.
-
-    Every sentence in work takes in its best tree; then ``rest`` is again its scores less its marginals.
-    """
+    """Return the mixtures of all sentences, ``marginals [batch, parts]`` being set; lengths descend in ``order``."""
     batch, nodes, _ = scores.shape
-    flat = scores.reshape(batch, nodes * nodes)
-    flat_rest = rest.reshape(batch, nodes * nodes)
-    kept = 0
-    for position in range(len(running)):
-        item = running[position]
-        objects, marginals, counts, outcome = state[0], state[5], state[6], state[8]
-        if status[item] != 0:
-            outcome[item] = REFUSED
-            continue
-        words = lengths[item]
-        last = counts[item]
-        for word in range(1, words + 1):
-            objects[item, last, word - 1] = heads[item, word] * nodes + word
-        advance(state, item, flat[item], max_iter, tolerance)
-        if outcome[item] != RUNNING:
-            continue
-        running[kept] = item
-        kept += 1
-        # Rows up to the new tree's, so that the arcs of trees dropped just now are renewed as well.
-        for x in range(last + 1):
-            for slot in range(words):
-                part = objects[item, x, slot]
-                flat_rest[item, part] = flat[item, part] - marginals[item, part]
-        if counts[item] == objects.shape[1]:
-            state = with_room(state)
-    return kept, state
-
-
-@numba.njit(cache=True, nogil=True)
-def _projective(
-    scores: Any, lengths: Any, order: Any, single_root: Any, max_iter: Any, tolerance: Any, state: Any, work: Any
-) -> Any:
     rest = scores.copy()
-    heads = np.zeros(scores.shape[:2], np.int32)
-    status = np.zeros(len(scores), np.int8)
-    running = np.empty(min(_IN_WORK, len(scores)), np.int64)
-    count, following = _refill(running, 0, 0, order)
+    flat, flat_rest = scores.reshape(-1), rest.reshape(-1)
+    heads = np.zeros((batch, nodes), np.int64)
+    narrow_heads = np.zeros((batch, nodes), np.int32)
+    status = np.zeros(batch, np.int8)
+    items, places = order[: len(counters)].copy(), np.arange(len(counters))  # of the sentences in work
+    for place in places:
+        clear(ints, counters, shape, place, lengths[items[place]])
+    count, following = len(places), len(places)
     while count > 0:
-        now = running[:count]
-        for item in now:
-            heads[item] = 0  # the search leaves the root's dependent alone
-        _eisner(rest, lengths, now, not single_root, heads, status, work)
-        kept, state = _absorb(scores, rest, heads, status, now, lengths, max_iter, tolerance, state)
-        count, following = _refill(running, kept, following, order)
-    return state
-
-
-@numba.njit(cache=True, nogil=True)
-def _spanning(
-    scores: Any, lengths: Any, order: Any, single_root: Any, max_iter: Any, tolerance: Any, state: Any
-) -> Any:
-    rest = scores.copy()
-    nodes = scores.shape[1]
-    heads = np.zeros(scores.shape[:2], np.int32)
-    status = np.zeros(len(scores), np.int8)
-    for item in order:
-        now = np.full(1, item)
-        one = slice(item, item + 1)
-        kept = 1
-        while kept > 0:
-            _solve(rest[item].reshape(-1), nodes, lengths[one], single_root, heads[one], status[one])
-            kept, state = _absorb(scores, rest, heads, status, now, lengths, max_iter, tolerance, state)
-    return state
+        if projective:
+            search(rest, lengths, items[:count], not single_root, heads, status, work, queue)
+        else:
+            item = items[0]
+            one = slice(item, item + 1)
+            _solve(rest[item].reshape(-1), nodes, lengths[one], single_root, narrow_heads[one], status[one])
+            heads[item] = narrow_heads[item]
+        kept = 0
+        for position in range(count):
+            item, place = items[position], places[position]
+            if status[item] != 0:
+                counters[place, OUTCOME] = REFUSED
+            else:
+                _take_in(floats, ints, counters, shape, place, heads, item, flat, flat_rest, max_iter, tolerance)
+            if counters[place, COUNT] == shape[0]:
+                floats, ints, shape = with_room(floats, ints, counters, shape)
+            if counters[place, OUTCOME] != RUNNING:
+                found = keep(floats, ints, counters, shape, place, item, found, marginals)
+                if following == batch:
+                    continue
+                item = order[following]
+                following += 1
+                clear(ints, counters, shape, place, lengths[item])
+            items[kept], places[kept] = item, place
+            kept += 1
+        count = kept
+    return found
 
 
 def sparse_trees(
@@ -114,8 +104,8 @@ def sparse_trees(
     single_root: bool,
     max_iter: int,
     tolerance: float,
-) -> State:
-    """Return the final active sets of a batch of sentences; see ``active_set.new_state``.
+) -> tuple[Mixtures, NDArray[Any]]:
+    """Return the mixtures of a batch of sentences and their means ``[batch, parts]``, in the dtype of the scores.
 
     Args:
         projective: Whether the trees are projective, or any.
@@ -126,12 +116,13 @@ def sparse_trees(
         tolerance: By how much a tree must be better than the active ones, relative to their score, to be taken in.
     """
     batch, nodes, _ = scores.shape
-    state = new_state(batch, nodes - 1, nodes * nodes, max(8, int(_OBJECTS_PER_WORD * nodes)))
+    shape = padded(int(_OBJECTS_PER_WORD * nodes), nodes - 1, nodes * nodes)
+    places = new_places(min(_IN_WORK, batch) if projective else min(1, batch), shape)
+    marginals = np.zeros((batch, nodes * nodes), scores.dtype)
     order = np.argsort(-lengths, kind="stable")
-    final: State
-    if projective:
-        work = workspace(scores.dtype, _TABLES * table_size(nodes, scores.itemsize) + 64)
-        final = _projective(scores, lengths, order, single_root, max_iter, tolerance, state, work)
-    else:
-        final = _spanning(scores, lengths, order, single_root, max_iter, tolerance, state)
-    return final
+    work = workspace(scores.dtype, scratch_size(nodes, scores.itemsize))
+    found: Mixtures = _solve_all(
+        projective, scores, lengths, order, single_root, max_iter, tolerance, *places, shape, work,
+        queue_for(nodes), marginals, nothing_found(batch, nodes - 1),
+    )  # fmt: skip
+    return found, marginals
