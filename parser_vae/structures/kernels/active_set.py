@@ -118,7 +118,9 @@ def with_room(floats: Any, ints: Any, counters: Any, shape: Any) -> Any:
 @kernel
 def clear(ints: Any, counters: Any, shape: Any, place: Any, slots: Any) -> None:
     """Make a place ready for an item whose objects fill at most so many slots."""
-    _, listed, number = _ints_of(shape, place)
+    objects, listed, number = _ints_of(shape, place)
+    for slot in range(objects, listed):
+        ints[slot] = -1
     for entry in range(counters[place, LISTED]):
         ints[number + ints[listed + entry]] = -1
     for counter in range(counters.shape[1]):

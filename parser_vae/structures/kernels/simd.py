@@ -107,8 +107,9 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
-def _some(context: Any, builder: Any, array_type: Any, array: Any, index: Any, count: Any, lanes: int) -> Any:
-    """Return the address of ``lanes`` elements and the mask of the first ``count`` of them."""
+def _some(context: Any, builder: Any, array_type: Any, args: Any, lanes: int) -> Any:
+    """Return the address of the elements at ``args`` (array, index, count) and the mask of the first ``count``."""
+    array, index, count = args
     data = context.make_array(array_type)(context, builder, array).data
     scalar = ir.FloatType() if array_type.dtype == types.float32 else ir.DoubleType()
     pointer = builder.bitcast(builder.gep(data, [index]), ir.VectorType(scalar, lanes).as_pointer())
@@ -136,7 +137,7 @@ def load_some(typing: Any, array: Any, index: Any, count: Any, blank: Any) -> An
     lanes = blank.lanes
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer, mask = _some(context, builder, sig.args[0], *args[:3], lanes)
+        pointer, mask = _some(context, builder, sig.args[0], args[:3], lanes)
         source = pointer.type.pointee
         name = f"llvm.masked.load.v{lanes}f{sig.args[0].dtype.bitwidth}.p0"
         kind = ir.FunctionType(source, [pointer.type, ir.IntType(32), mask.type, source])
@@ -154,7 +155,7 @@ def store_some(typing: Any, array: Any, index: Any, count: Any, vector: Any) -> 
     """Write the first ``count`` lanes of ``vector`` to ``array[index:]``, which may be of another float type."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer, mask = _some(context, builder, sig.args[0], *args[:3], vector.lanes)
+        pointer, mask = _some(context, builder, sig.args[0], args[:3], vector.lanes)
         name = f"llvm.masked.store.v{vector.lanes}f{sig.args[0].dtype.bitwidth}.p0"
         kind = ir.FunctionType(ir.VoidType(), [pointer.type.pointee, pointer.type, ir.IntType(32), mask.type])
         function = cgutils.get_or_insert_function(builder.module, kind, name)
