@@ -86,12 +86,14 @@ def _solve_all(
                 floats, ints, shape = with_room(floats, ints, counters, shape)
             if counters[place, OUTCOME] != RUNNING:
                 found = keep(floats, ints, counters, shape, place, item, found, marginals)
-                if following == batch:
-                    continue
-                item = order[following]
-                following += 1
-                clear(ints, counters, shape, place, lengths[item])
+                continue
+            items[position], places[position] = items[kept], places[kept]
             items[kept], places[kept] = item, place
+            kept += 1
+        while kept < len(places) and following < batch:  # behind the others: the search wants descending lengths
+            items[kept] = order[following]
+            clear(ints, counters, shape, places[kept], lengths[items[kept]])
+            following += 1
             kept += 1
         count = kept
     return found
