@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from parser_vae import cli, load, read_treebank
 from tests.end_to_end.conftest import adapt_arguments
@@ -38,6 +40,33 @@ def test_a_recipe_leaves_its_students_beside_the_model(self_trained_model: Path)
     events = [json.loads(line) for line in (self_trained_model / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == [0, 1, 2]
     assert 0 < events[-1]["confidence"] <= 1
+
+
+def self_trained(files: Path, source_model: Path, out: Path, *settings: str) -> dict[str, torch.Tensor]:
+    """The BiLSTM after two rounds of self-training with some settings."""
+    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--out", str(out)]
+    given = [f"--set=self_training.{setting}" for setting in ("rounds=2", *settings)]
+    assert cli.run(["adapt", *data, *given, "--quiet", "--threads=1"]) == 0
+    tensors = load_file(out / "model.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("weights.encoder.lstm")}
+
+
+def test_a_student_starts_from_its_predecessor_the_source_parser_or_new_weights(
+    files: Path, source_model: Path, tmp_path: Path
+) -> None:
+    source = load_file(source_model / "model.safetensors")
+    hardly = ("learning_rate=1e-12", "average=0")
+    for start in ("previous", "base", "scratch"):
+        still = self_trained(files, source_model, tmp_path / f"{start}-still", f"start={start}", *hardly)
+        stays = all(torch.allclose(source[name], tensor, atol=1e-6) for name, tensor in still.items())
+        assert stays == (start != "scratch")
+    went_on = self_trained(files, source_model, tmp_path / "went-on", "start=previous")
+    again = self_trained(files, source_model, tmp_path / "again", "start=base")
+    moved, moved_again = (
+        sum(float((source[name] - tensor).square().sum()) for name, tensor in after.items())
+        for after in (went_on, again)
+    )
+    assert moved > moved_again  # two passes lead further from the source than one
 
 
 def test_dcst_adapts_from_file_to_file(files: Path, source_model: Path, tmp_path: Path) -> None:
