@@ -64,6 +64,7 @@ class Adapted:
     parser: Parser
     outcome: Outcome | None
     chosen_epoch: int | None
+    warning: str | None = None
 
 
 def check_sweep(settings: SweepSettings, out: Path) -> None:
@@ -121,6 +122,8 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
         "scores": _scores(ratios),
         "change": _change(cell, gold, ratios),
         "chosen_epoch": adapted.chosen_epoch,
+        "history": [] if adapted.outcome is None else adapted.outcome.history,
+        "warning": adapted.warning,
         "updates": 0 if adapted.outcome is None else adapted.outcome.steps,
         "cpu_seconds": round(cpu_seconds, 2),
         "sessions": meter.sessions,
@@ -156,7 +159,7 @@ def _adapted(settings: SweepSettings, cell: Cell, model: Path, teachers: list[Pa
         )
         return Adapted(Parser.load(run), outcome, outcome.chosen.get("encoder."))
     result = adapt(adaptation(cell, model, teachers), run, resume=True, progress=meter)
-    return Adapted(Parser.load(run), result.course.outcome, result.course.chosen)
+    return Adapted(Parser.load(run), result.course.outcome, result.course.chosen, result.warning)
 
 
 def source_model(

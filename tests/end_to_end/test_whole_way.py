@@ -93,6 +93,16 @@ def test_relations_that_the_model_does_not_know_are_counted(
     assert 0 < int(found[1]) < int(found[2])
 
 
+def test_a_gradient_method_says_when_it_would_not_read_labelled_sentences(
+    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = ["--target-train", str(files / "test.conllu")]
+    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "out"), *labelled]) == 1
+    assert capsys.readouterr().err.startswith("error: --target-train: nes reads no labelled sentences while ")
+    weighted = [*labelled, "--set=objective.supervised_weight=1"]
+    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "out"), *weighted]) == 0
+
+
 @pytest.mark.parametrize("method", ["self-training", "dcst"])
 def test_a_recipe_needs_the_labelled_source(
     method: str, files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
