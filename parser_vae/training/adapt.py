@@ -130,7 +130,7 @@ def read_material(settings: AdaptSettings) -> Material:
             raise InputError(
                 f"--teacher {folder}: knows other relations than {data.model}; give parsers trained on the same source"
             )
-    target = [s for path in data.target for s in read_treebank(path, trees="ignore").sentences]
+    target = [s for path in data.target for s in read_raw(path)]
     silver = [s for path in data.silver for s in read_treebank(path).sentences]
     source, dev = _source(settings, before)
     labelled = [] if data.target_train is None else list(read_treebank(data.target_train).sentences)
@@ -144,6 +144,16 @@ def read_material(settings: AdaptSettings) -> Material:
         )
     watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
     return Material(before, model, target, source, labelled, dev, silver, teachers, watch)
+
+
+def read_raw(path: Path) -> Sequence[Sentence]:
+    """Return the sentences of a file without their trees: words with blanks between in ``.txt``, CoNLL-U in others.
+
+    Raises:
+        TreebankError: The file is malformed.
+    """
+    is_text = path.name.removesuffix(".gz").endswith(".txt")
+    return read_treebank(path, trees="ignore", input="words" if is_text else "conllu").sentences
 
 
 def unknown_relations(material: Material) -> list[str]:

@@ -54,7 +54,9 @@ class AdaptData(Settings):
     """The files of an adaptation."""
 
     model: Path = Field(description="folder of the pretrained model")
-    target: list[Path] = Field(min_length=1, description="raw target sentences, CoNLL-U (trees are ignored)")
+    target: list[Path] = Field(
+        min_length=1, description="raw target sentences: CoNLL-U, or .txt with one sentence a line"
+    )
     source: Path | None = Field(None, description="labelled source sentences to mix in, where the method can")
     dev: Path | None = Field(None, description="labelled sentences to select on; default: the model's own dev file")
     test: Path | None = Field(None, description="labelled target sentences, only reported, never selected on")

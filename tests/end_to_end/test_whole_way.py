@@ -93,6 +93,18 @@ def test_relations_that_the_model_does_not_know_are_counted(
     assert 0 < int(found[1]) < int(found[2])
 
 
+def test_target_sentences_may_be_plain_text(files: Path, source_model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "target.txt"
+    sentences = read_treebank(files / "target.conllu", trees="ignore").sentences
+    text.write_text("".join(" ".join(sentence.forms) + "\n" for sentence in sentences), encoding="utf-8")
+    small = ["--set=self_training.rounds=1", "--quiet", "--threads=1"]
+    for target in (files / "target.conllu", text):
+        arguments = ["adapt", "--from", str(source_model), "--target", str(target)]
+        assert cli.run([*arguments, "--out", str(tmp_path / target.suffix), *small]) == 0
+    first, second = (load_file(tmp_path / suffix / "model.safetensors") for suffix in (".conllu", ".txt"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
 def test_a_gradient_method_says_when_it_would_not_read_labelled_sentences(
     files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
