@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_diverge
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.methods.ranks import is_first, process_count, wait_for_all
 from parser_vae.parser import Parser
+from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card, choice_lines, score_lines
 from parser_vae.training.checkpoint import write_model
@@ -96,6 +97,8 @@ def adapt(
     course = adaptation.run(out, resume, progress)
     history = course.outcome.history
     warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
+    if warning is not None and settings.training.keep == "best":
+        course = source_kept(course, material.before.model)
     if not is_first():
         return AdaptResult(course, None, None, divergence, choices(history), warning)
     report = last_report = None
@@ -114,6 +117,12 @@ def adapt(
     for line in (f"the parser's weights are {course.why}", *choice_lines(result), *score_lines(result)):
         progress.event("note", text=line)
     return result
+
+
+def source_kept(course: Course, source: ParserModel) -> Course:
+    """Return the course with the source parser kept in place of one that adapting has likely made worse."""
+    why = "those from before adaptation, which has likely hurt (training.keep=last keeps the adapted ones)"
+    return replace(course, kept=source, last=course.last or course.kept, chosen=0, why=why)
 
 
 def read_material(settings: AdaptSettings) -> Material:

@@ -133,7 +133,9 @@ class AdaptTraining(Settings):
         0.05, ge=0, lt=1, description="share of the target sentences that is watched, and not learnt from"
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="which epoch a gradient method keeps: best on the source's dev sentences, or the last"
+        "best",
+        description="best: a gradient method's best epoch on the source's dev sentences, and the weights from before "
+        "where adapting has likely hurt; or the last weights",
     )
     seconds: float | None = Field(
         None, gt=0, description="stop a gradient method after the update that passes this many seconds"

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from parser_vae import cli, load, read_treebank
-from tests.end_to_end.conftest import adapt_arguments
+from parser_vae.training import adapt
+from tests.end_to_end.conftest import adapt_arguments, self_training_arguments
 
 MODEL_FILES = ["MODEL_CARD.md", "config.toml", "log.jsonl", "manifest.json", "model.safetensors"]
 
@@ -91,6 +92,23 @@ def test_relations_that_the_model_does_not_know_are_counted(
     found = re.search(note, capsys.readouterr().err)
     assert found
     assert 0 < int(found[1]) < int(found[2])
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_where_adapting_has_likely_hurt_the_source_parser_is_kept(
+    keep: str, files: Path, source_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapt, "likely_to_hurt", lambda *_: "adapting has likely hurt: a test says so")
+    arguments = [*self_training_arguments(files, source_model, tmp_path / "out"), f"--set=training.keep={keep}"]
+    assert cli.run(arguments) == 0
+    parsers = load(source_model), load(tmp_path / "out")
+    sentences = read_treebank(files / "test.conllu").sentences
+    before, after = (parser.analyse(sentences)[0].arc_scores for parser in parsers)
+    assert torch.equal(torch.as_tensor(before), torch.as_tensor(after)) == (keep == "best")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["adapted"]["epoch"] == (
+        0 if keep == "best" else 2
+    )
+    assert "**Warning**: adapting has likely hurt" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_target_sentences_may_be_plain_text(files: Path, source_model: Path, tmp_path: Path) -> None:
