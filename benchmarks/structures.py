@@ -390,7 +390,8 @@ def main() -> None:
             stored["results"] = [
                 old for old in stored["results"] if (old["job"], old["kind"], old["n"]) != (job, kind, words)
             ]
-            stored["results"].append({"job": job, "kind": kind, "n": words, "rows": rows})
+            case = {"job": job, "kind": kind, "n": words, "commit": stored["machine"]["commit"], "rows": rows}
+            stored["results"].append(case)
             keep()
 
 
