@@ -80,10 +80,10 @@ ROWS = {
     "sst-hard": Row("SST, hard forward", "relaxed", ("relaxed.mode=hard_forward",)),
     "nes": Row("NES", "nes", (), ("-1117 +- 45", "92 +- 0.2", "-2150 +- 10", "44 +- 0.6")),
     "nes-scores": Row(
-        "NES on the scores (32, sigma 1)",
+        "NES on the scores (8, sigma 1)",
         "nes",
         # raw, because the divergence's gradient is added as it is
-        ("nes.perturb=scores", "nes.population=32", "nes.sigma=1.0", "nes.shaping=raw"),
+        ("nes.perturb=scores", "nes.population=8", "nes.sigma=1.0", "nes.shaping=raw"),
     ),
     "direct": Row("direct optimisation", "direct"),
     "sparsemap": Row("SparseMAP", "sparsemap"),
