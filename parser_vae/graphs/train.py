@@ -24,6 +24,8 @@ from parser_vae.training.loop import Loop, Outcome, Plan, Selection
 from parser_vae.training.method_settings import build_method
 from parser_vae.training.progress import Progress
 
+BYTES_OF_A_NUMBER = 40  # in a list of Python's
+
 
 @dataclass(frozen=True)
 class GraphsResult:
@@ -201,14 +203,19 @@ def _require_room(settings: GraphsSettings, data: Trajectories) -> None:
     """Raise ``ConfigError`` unless an update fits into memory, before the run begins."""
     frames, points, dimensions = data.positions.shape[1:]
     batch, every = settings.training.batch_size, _evaluate_every(settings)
+    samples = getattr(getattr(settings, settings.method, None), "samples", 1)
+    sampled = f", {settings.method}.samples = {samples}" if samples > 1 else ""
     require_memory(
-        40 * batch * every,  # numbers of samples, as Python's
+        BYTES_OF_A_NUMBER * batch * every,
         f"training.evaluate_every = {every} with training.batch_size = {batch}",
         "look at the dev samples more often",
     )
+    if settings.method == "nes":
+        population = settings.nes.population
+        require_memory(BYTES_OF_A_NUMBER * population, f"nes.population = {population}", "take a smaller one")
     require_memory(
-        training_bytes(settings.model, frames, points, dimensions, batch),
-        f"model.hidden = {settings.model.hidden} with training.batch_size = {batch} on {points} points",
+        training_bytes(settings.model, frames, points, dimensions, batch * samples),
+        f"model.hidden = {settings.model.hidden} with training.batch_size = {batch}{sampled} on {points} points",
         "take less of one of them",
     )
 

@@ -203,6 +203,15 @@ def test_mistakes(
             "look at the dev samples more often",
         ),
         (
+            [*fresh, "--method", "score_function", "--set", "score_function.samples=1000000"],
+            "model.hidden = 256 with training.batch_size = 128, score_function.samples = 1000000 on 4 points "
+            f"{size.format('46,875')}; take less of one of them",
+        ),
+        (
+            [*fresh, "--set", "nes.population=1000000000"],
+            f"nes.population = 1000000000 {size.format('37')}; take a smaller one",
+        ),
+        (
             [*fresh, "--updates", "1200"],
             "training.updates is 1200, not a multiple of training.evaluate_every, 500; 1000 or 1500 updates would be",
         ),
