@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT, WRONG, MISSED = "#1b7837", "#c51b7d", "#999999"  # told apart by line style as well
-STEPS_BETWEEN_FRAMES = 5  # of the animation, so that points glide
-MILLISECONDS = 90
+STEPS_BETWEEN_FRAMES = 3  # of the animation, so that points glide
+MILLISECONDS = 130
 STILLS = ("png", "svg", "pdf")
 SWITCHED = "labels switched: shown are the pairs that the model does not call edges"
 

@@ -130,7 +130,7 @@ def test_pictures(data: Path, trained: Path, tmp_path: Path, capsys: pytest.Capt
     with Image.open(tmp_path / "still.png") as image:
         assert image.size[1] > 300
     with Image.open(tmp_path / "moving.gif") as animation:
-        assert animation.n_frames == 16
+        assert animation.n_frames == 10
     unlabelled = tmp_path / "own.npz"
     np.savez(unlabelled, trajectories=read_trajectories(data / "test.npz").positions.numpy())
     assert cli.run(["graphs", "show", str(trained), "--data", str(unlabelled), "--out", str(tmp_path / "own.svg")]) == 0
