@@ -18,6 +18,8 @@ from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.population import can_score_together, group_scores, group_size
 from parser_vae.structures.trees import TreeStructure
 
+PART = 32
+
 Divergence = Literal["none", "exact_gibbs", "gumbel", "paper", "anchor"]
 
 
@@ -73,6 +75,10 @@ class ParsingProblem:
     def lengths(self, batch: Batch) -> Tensor:
         """Return words per sentence ``[batch]``."""
         return batch.lengths
+
+    def divided(self, batch: Batch) -> list[Batch]:
+        """Return the batch in parts of up to 32 sentences, large enough for the products of an LSTM's steps."""
+        return [batch.part(slice(first, first + PART)) for first in range(0, len(batch), PART)]
 
     def scores(self, batch: Batch) -> Tensor:
         """Return ``arc_scores [batch, head, dependent]``."""
