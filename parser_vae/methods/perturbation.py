@@ -58,6 +58,12 @@ class Perturbed:
         assert self.left is not None and self.right is not None
         return torch.bmm(self.left, self.right.transpose(1, 2))
 
+    def member(self, number: int) -> Tensor:
+        """Return the parameter in one member ``[*shape]``."""
+        pair = number // 2
+        direction = self.full[pair] if self.full is not None else self.part(slice(pair, pair + 1)).direction()[0]
+        return torch.add(self.centre, direction, alpha=1 - 2 * (number % 2))
+
     def members(self) -> Tensor:
         """Return the parameter in every member ``[2 * pairs, *shape]``."""
         direction = self.direction()

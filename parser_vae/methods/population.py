@@ -159,11 +159,10 @@ class ParameterGroup(Group[BatchT]):
         wanted = {item.name for item in self.perturbation.touched}
         touched = [item for item in problem.touched(batch) if item.name in wanted]
         former = [values_of(item) for item in touched]
-        members = [parameters[item.name].members() for item in touched]
         results = []
         for member in range(2 * len(self.seeds)):
-            for item, values in zip(touched, members, strict=True):
-                assign(item, values[member])
+            for item in touched:
+                assign(item, parameters[item.name].member(member))
             results.append(value(member))
         for item, centre in zip(touched, former, strict=True):
             assign(item, centre)

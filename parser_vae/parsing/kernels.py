@@ -174,13 +174,13 @@ def _gate(
 @numba.njit(cache=True, nogil=True, boundscheck=False)
 def lstm_cell(
     gates: Any,
-    inputs: Any,
     index: Any,
+    rows: Any,
+    inputs: Any,
     turns: Any,
     cells: Any,
     joined: Any,
     states: Any,
-    rows: Any,
     place: Any,
     sizes: Any,
 ) -> None:
@@ -189,13 +189,13 @@ def lstm_cell(
     Args:
         gates: What the recurrence gives ``[members, batch, gates_size]``: input, forget, cell and output gates
             ``[4 * units]``, then the product with the right factors of each pair's noise ``[pairs, rank]``.
+        index: Which of the list of inputs each sequence has ``[batch]``.
+        rows: Which row of ``states`` each sequence writes ``[members, batch]``.
         inputs: What the inputs give, one of a list for each sequence ``[members or 1, list, 4 * units]``.
-        index: Which of the list ``[batch]``.
         turns: Left factors of the noise ``[pairs, rank, 4 * units]``; the odd members subtract it.
         cells: Memory ``[members, batch, units]``, overwritten.
         joined: The next step's input ``[members, batch, joined_size]``, of which the last ``units`` are written.
         states: All states ``[any, state_size]``.
-        rows: Which row of ``states`` each sequence writes ``[members, batch]``.
         place: Where in this row its units start.
         sizes: ``(members, batch, units, length of the inputs' list or 0 if all members share it, joined_size,
             state_size, gates_size, rank)``.
