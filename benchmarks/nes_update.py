@@ -446,6 +446,7 @@ def page(result: dict[str, Any]) -> str:
             f"{values['fitness_difference']:.1e} | "
             f"{values['gradient_cosine']:.6f} |"
         )
+    lines += ["", "Several processes, precision, memory and whole runs: [the NES engine](nes-engine.md)."]
     return "\n".join(lines) + "\n"
 
 
