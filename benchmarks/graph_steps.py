@@ -62,10 +62,13 @@ def main() -> None:
 
 
 def best_of(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the least CPU seconds of each contestant over interleaved rounds, after one to warm up."""
+    """Return the least CPU seconds of each contestant over interleaved rounds, after one to warm up.
+
+    Every other round runs backwards, because whoever comes after itself finds its data in the cache.
+    """
     best = dict.fromkeys(contestants, math.inf)
     for round_ in range(rounds + 1):
-        for name, step in contestants.items():
+        for name, step in list(contestants.items())[:: -1 if round_ % 2 else 1]:
             start = time.process_time()
             step()
             if round_:
@@ -84,7 +87,7 @@ def made(options: argparse.Namespace, points: int, every: int) -> tuple[GraphPro
     torch.manual_seed(0)
     model = GraphModel(ModelSettings(hidden=options.hidden), 10, 2)
     problem = GraphProblem(model, structure_of("tree", points), every)
-    return problem, torch.optim.Adam(model.parameters(), lr=3e-4), torch.randn(options.batch, 10, points, 2)
+    return problem, torch.optim.Adam(model.parameters(), lr=3e-4, fused=True), torch.randn(options.batch, 10, points, 2)
 
 
 def plain(options: argparse.Namespace, points: int) -> dict[str, Callable[[], object]]:

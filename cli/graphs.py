@@ -12,6 +12,7 @@ from .runs import Out, Overwrite, Resume, Seed, is_finished, require_files, star
 
 app = typer.Typer(help="Find the tree that couples moving points, from their trajectories alone.", no_args_is_help=True)
 
+LARGEST_SEED = 2**31 - 1
 Data = Annotated[
     Path, typer.Option("--data", help="Trajectories, npz: samples x time x points x dimensions.", metavar="FILE")
 ]
@@ -25,7 +26,7 @@ def simulate(
     train: Annotated[int, typer.Option(help="Samples to learn from.")] = 50_000,
     dev: Annotated[int, typer.Option(help="Samples to select on.")] = 10_000,
     test: Annotated[int, typer.Option(help="Samples to report on.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")] = 42,
 ) -> None:
     """Simulate points whose motion is steered by a hidden tree: the graph-layout data."""
     from parser_vae.graphs.simulate import simulate as run_simulation
@@ -87,10 +88,14 @@ def evaluate(
     edges: Annotated[
         Path | None, typer.Option(help="Write the edges the first model infers, as npz with the data.", metavar="FILE")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the latents that are drawn.")] = 0,
 ) -> None:
     """Score models on trajectories; of several, which may differ in their seeds, also the mean and deviation."""
     require_files({"--data": data})
+    if curves is not None:
+        from parser_vae.graphs.picture import draw_curves, require_drawable
+
+        require_drawable(curves)
     from parser_vae.graphs.report import evaluate as score
 
     report = score(models, data, seed)
@@ -103,8 +108,6 @@ def evaluate(
 
         write_trajectories(edges, report.inferred)
     if curves is not None:
-        from parser_vae.graphs.picture import draw_curves
-
         draw_curves(models, curves)
     print(report.to_text())
 
@@ -113,7 +116,7 @@ def show(
     model: Annotated[Path, typer.Argument(help="A folder that train wrote.", metavar="MODEL_DIR")],
     data: Data,
     out: Annotated[Path, typer.Option(help="The picture: .png or .svg, or .gif for moving ones.", metavar="FILE")],
-    samples: Annotated[int, typer.Option(min=1, help="How many of the samples, from the first on.")] = 4,
+    samples: Annotated[int, typer.Option(min=1, max=20, help="How many of the samples, from the first on.")] = 4,
     first: Annotated[int, typer.Option(min=0, help="The first sample to draw.")] = 0,
 ) -> None:
     """Draw trajectories with the edges the model infers, beside the true ones where they are known."""

@@ -70,17 +70,18 @@ class BatchNorm(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return ``inputs [..., rows, features]`` with mean ``bias`` and standard deviation ``weight``."""
         if not self.training:
-            mean, variance = self.mean, self.variance
-        elif self.weight.dim() == 1:
+            scale = self.weight * (self.variance + EPSILON).rsqrt()
+            shift = self.bias - self.mean * scale
+            if scale.dim() > 1:
+                scale, shift = scale[:, None], shift[:, None]
+            return torch.addcmul(shift, inputs, scale)
+        if self.weight.dim() == 1:
             # momentum 1: what is written is this batch's own mean and variance
             return batch_norm(inputs, self.batch_mean, self.batch_variance, self.weight, self.bias, True, 1.0, EPSILON)
-        else:
-            variance, mean = inputs.var(-2, correction=0), inputs.mean(-2)
-        scale = self.weight * (variance + EPSILON).rsqrt()
-        shift = self.bias - mean * scale
-        if scale.dim() > 1:
-            scale, shift = scale[:, None], shift[:, None]
-        return torch.addcmul(shift, inputs, scale)
+        # In two passes, because torch.var over rows takes ten times as long.
+        centred = inputs - inputs.mean(-2, keepdim=True)
+        scale = self.weight * (centred.square().mean(-2) + EPSILON).rsqrt()
+        return torch.addcmul(self.bias[:, None], centred, scale[:, None])
 
     @torch.no_grad()
     def keep(self) -> None:

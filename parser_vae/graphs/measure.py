@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parser_vae.graphs.limits import samples_at_once
 from parser_vae.graphs.model import GraphModel
-from parser_vae.graphs.problem import LOG_DENSITY, GraphProblem
+from parser_vae.graphs.problem import LOG_DENSITY, Divergence, GraphProblem
 from parser_vae.graphs.trajectories import Trajectories
 from parser_vae.structures.base import Structure
 from parser_vae.structures.noise import gumbel
-
-SAMPLES_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Inference:
 
     Attributes:
         scores: Edge scores ``[samples, edges]``.
-        drawn: One latent per sample, drawn by perturb-and-MAP, boolean.
+        drawn: One latent per sample, drawn from the distribution that the divergence is about, boolean.
         best: The best latent of each sample, without noise, boolean.
         reconstruction: ``-log p`` ``[samples]`` given ``drawn``, in nats per sample, every frame predicted from the
             true one before it.
@@ -72,14 +71,17 @@ class Inference:
 
 
 @torch.no_grad()
-def infer(model: GraphModel, structure: Structure, positions: Tensor, seed: int = 0) -> Inference:
+def infer(
+    model: GraphModel, structure: Structure, positions: Tensor, seed: int = 0, divergence: Divergence = "gumbel"
+) -> Inference:
     """Return what the model makes of positions ``[samples, time, points, dimensions]`` as they are in the file.
 
-    Full teacher forcing, running statistics in batch normalisation, one draw per sample: as the papers evaluate. The
-    divergence is the Gumbel one however the model was trained: latents are drawn by perturb-and-MAP, for which that is
-    an upper bound.
+    Full teacher forcing, running statistics in batch normalisation, one draw per sample: as the papers evaluate. A
+    model trained with ``exact_gibbs`` is judged by that divergence and exact samples of ``exp(scores) / Z``; every
+    other one by the Gumbel divergence and perturb-and-MAP, for whose latents it is an upper bound.
     """
-    problem = GraphProblem(model, structure, every=1, unit="sample", divergence="gumbel")
+    kind: Divergence = "exact_gibbs" if divergence == "exact_gibbs" else "gumbel"
+    problem = GraphProblem(model, structure, every=1, unit="sample", divergence=kind)
     generator = torch.Generator().manual_seed(seed)
     training = model.training
     model.eval()
@@ -89,13 +91,17 @@ def infer(model: GraphModel, structure: Structure, positions: Tensor, seed: int 
 
 
 def _batches(model: GraphModel, positions: Tensor) -> Iterator[Tensor]:
-    for part in positions.split(SAMPLES_AT_ONCE):
+    _, frames, points, _ = positions.shape
+    for part in positions.split(samples_at_once(frames, points, model.settings.hidden)):
         yield model.normalised(part.to(model.extremes.device))
 
 
 def _infer(problem: GraphProblem, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
     scores = problem.scores(batch)
-    drawn = problem.structure.argmax(scores + gumbel(scores, generator))
+    if problem.divergence_kind == "exact_gibbs":
+        drawn = problem.structure.sample(scores, generator=generator)[0]
+    else:
+        drawn = problem.structure.argmax(scores + gumbel(scores, generator))
     divergence = problem.divergence(batch, scores)
     assert divergence is not None
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,21 +25,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT, WRONG, MISSED = "#1b7837", "#c51b7d", "#999999"  # told apart by line style as well
-STEPS_BETWEEN_FRAMES = 6  # of the animation, so that points glide
-MILLISECONDS = 80
+STEPS_BETWEEN_FRAMES = 3  # of the animation, so that points glide
+MILLISECONDS = 130
+STILLS = ("png", "svg", "pdf")
+SWITCHED = "labels switched: shown are the pairs that the model does not call edges"
 
 
 def draw_samples(folder: Path, path: Path, out: Path, chosen: slice) -> None:
     """Draw samples of ``path`` with true edges (where known) above those that the model finds best.
 
-    A still shows each point's way from pale to dark; a ``.gif`` moves the points.
+    A still shows each point's way from pale to dark; a ``.gif`` moves the points. Where labels are switched, the
+    complement of what the model calls edges is drawn, and the picture's title says so.
 
     Raises:
         ModelFolderError: The folder holds no such model.
         InputError: The trajectories are malformed or do not fit the model, there is no such sample, matplotlib is
             missing, or it cannot write such files.
     """
-    figure_class = _figure_class()
+    require_drawable(out, (*STILLS, "gif"))
     data = read_trajectories(path)
     model, manifest = load_graph_model(folder)
     require_fitting(model, data, path)
@@ -47,14 +51,19 @@ def draw_samples(folder: Path, path: Path, out: Path, chosen: slice) -> None:
     if chosen.start >= len(data):
         raise InputError(f"{path}: has {len(data)} samples, 0 to {len(data) - 1}; there is no sample {chosen.start}")
     # The whole file decides whether "edge" means edge; see Recovery.
-    inference = infer(model, structure_of(manifest["structure"], data.positions.shape[2]), data.positions)
-    best = inference.best
-    if data.edges is not None and recovery(inference.drawn, data.edges).switched:
-        best = ~best
+    structure = structure_of(manifest["structure"], data.positions.shape[2])
+    inference = infer(model, structure, data.positions, divergence=manifest.get("divergence", "gumbel"))
+    switched = data.edges is not None and recovery(inference.drawn, data.edges).switched
+    best = ~inference.best if switched else inference.best
     scene = _Scene(
-        data.positions[chosen], best[chosen], None if data.edges is None else data.edges[chosen], chosen.start
+        data.positions[chosen],
+        best[chosen],
+        None if data.edges is None else data.edges[chosen],
+        chosen.start,
+        SWITCHED if switched else "",
     )
-    figure = figure_class(figsize=(3 * len(scene.positions), 3.2 * scene.rows + 0.7), layout="constrained")
+    size = (3 * len(scene.positions), 3.2 * scene.rows + (1.0 if switched else 0.7))
+    figure = _figure_class()(figsize=size, layout="constrained")
     if out.suffix.lower() == ".gif":
         _animate(figure, scene, out)
     else:
@@ -65,14 +74,16 @@ def draw_samples(folder: Path, path: Path, out: Path, chosen: slice) -> None:
 class _Scene:
     """Some samples with their edges, ready to be drawn at any time."""
 
-    def __init__(self, positions: Tensor, inferred: Tensor, true: Tensor | None, first: int) -> None:
-        self.positions, self.inferred, self.true, self.first = positions, inferred, true, first
+    def __init__(self, positions: Tensor, inferred: Tensor, true: Tensor | None, first: int, title: str) -> None:
+        self.positions, self.inferred, self.true, self.first, self.title = positions, inferred, true, first, title
         self.rows = 1 if true is None else 2
         points = positions.shape[2]
         self.pairs = torch.triu_indices(points, points, 1).T.tolist()
 
     def draw(self, figure: Figure, time: float, trails: bool) -> None:
         """Draw all samples at a time, in frames; between two frames points are on the straight line."""
+        if self.title:
+            figure.suptitle(fill(self.title, 32 * len(self.positions)), fontsize=11)
         grid: Any = figure.subplots(self.rows, len(self.positions), squeeze=False)
         for column in range(len(self.positions)):
             for row in range(self.rows):
@@ -99,11 +110,11 @@ class _Scene:
             if kind:
                 self._line(axes, (now[a, 0], now[b, 0]), (now[a, 1], now[b, 1]), kind)
         colours = [f"C{point % 10}" for point in range(positions.shape[1])]
-        last = int(time) if not trails else len(positions) - 1
-        for frame in range(last):
+        places = positions if trails else np.concatenate([positions[: before + 1], now[None]])
+        for frame in range(len(places) - 1):
             shade = 0.15 + 0.45 * (frame + 1) / len(positions)
             for point, colour in enumerate(colours):
-                way = positions[frame : frame + 2, point]
+                way = places[frame : frame + 2, point]
                 axes.plot(way[:, 0], way[:, 1], color=colour, alpha=shade, linewidth=1.5, zorder=1)
         axes.scatter(now[:, 0], now[:, 1], c=colours, s=60, edgecolors="white", zorder=3)
         low, high = self.positions.amin((0, 1, 2)), self.positions.amax((0, 1, 2))
@@ -133,16 +144,17 @@ def _animate(figure: Figure, scene: _Scene, out: Path) -> None:
     from PIL import Image
 
     frames = scene.positions.shape[1]
-    figure.set_dpi(70)
+    figure.set_dpi(60)
     pictures: list[Image.Image] = []
     for step in range((frames - 1) * STEPS_BETWEEN_FRAMES + 1):
         figure.clear()
         scene.draw(figure, step / STEPS_BETWEEN_FRAMES, trails=False)
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
-        # One palette for all, or the colours flicker; 64 colours are plenty.
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        pictures.append(picture.quantize(64) if not pictures else picture.quantize(palette=pictures[0]))
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    # One palette for all, or the colours flicker; without dithering, which looks worse here and takes twice the space.
+    palette = pictures[-1].quantize(64)
+    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [MILLISECONDS] * (len(pictures) - 1) + [1500]
     with replacing(out) as file:
         pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
@@ -154,6 +166,7 @@ def draw_curves(folders: Sequence[Path], out: Path) -> None:
     Raises:
         InputError: matplotlib is missing, or cannot write such files.
     """
+    require_drawable(out, STILLS)
     figure = _figure_class()(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for folder in folders:
@@ -170,6 +183,14 @@ def draw_curves(folders: Sequence[Path], out: Path) -> None:
     _save(figure, out)
 
 
+def require_drawable(out: Path, kinds: Sequence[str] = STILLS) -> None:
+    """Raise ``InputError`` unless a picture of one of these kinds, by its ending, can be written to ``out``."""
+    _figure_class()
+    if out.suffix.removeprefix(".").lower() not in kinds:
+        *most, last = (f".{kind}" for kind in kinds)
+        raise InputError(f"{out}: cannot draw that; name a file that ends in {', '.join(most)} or {last}")
+
+
 def _figure_class() -> type[Figure]:
     try:
         from matplotlib.figure import Figure
@@ -179,10 +200,7 @@ def _figure_class() -> type[Figure]:
 
 
 def _save(figure: Figure, out: Path) -> None:
-    kind = out.suffix.removeprefix(".").lower()
-    if kind not in ("png", "svg", "pdf"):
-        raise InputError(f"{out}: cannot draw that; name a file that ends in .png, .svg or .pdf, or .gif")
     picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=110)
+    figure.savefig(picture, format=out.suffix.removeprefix(".").lower(), dpi=110)
     with replacing(out) as file:
         file.write(picture.getvalue())

@@ -24,6 +24,7 @@ Unit = Literal["point", "sample"]
 
 VARIANCE = 5e-5  # of a coordinate around its prediction (Paulus et al., 2020)
 LOG_DENSITY = -0.5 * math.log(2 * math.pi * VARIANCE)  # of a coordinate that is predicted exactly
+LARGEST_LAYER = 16 * 2**20  # bytes, of all members treated at once
 
 
 def structure_of(latent: Latent, points: int, max_range: float | None = None) -> Structure:
@@ -102,11 +103,15 @@ class GraphProblem:
         return self._loss(batch, predicted)
 
     def population_size(self, batch: Tensor, memory: int) -> int:
-        """Return how many members to treat at once: a member takes a few hidden layers of all messages."""
+        """Return how many members to treat at once: a member takes a few hidden layers of all messages.
+
+        A layer of all of them stays below what the C library maps anew at every allocation (32 MiB), which costs
+        more than the layer's arithmetic.
+        """
         items, frames, points, _ = batch.shape
         starts = -(-(frames - 1) // self.every)
-        each = 6 * items * starts * points * (points - 1) * self.model.settings.hidden * batch.element_size()
-        return max(2, min(32, memory // each))
+        layer = items * starts * points * (points - 1) * self.model.settings.hidden * batch.element_size()
+        return max(2, min(32, memory // (6 * layer), LARGEST_LAYER // layer))
 
     def _stacked(self, prefix: str, parameters: Parameters) -> dict[str, Tensor]:
         """Return the parameters of encoder or decoder in every member ``[members, ...]``, perturbed or not."""

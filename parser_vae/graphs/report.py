@@ -93,7 +93,8 @@ def evaluate(folders: Sequence[Path], path: Path, seed: int = 0) -> GraphReport:
     for folder in folders:
         model, manifest = load_graph_model(folder)
         require_fitting(model, data, path)
-        inference = infer(model, structure_of(manifest["structure"], data.positions.shape[2]), data.positions, seed)
+        structure = structure_of(manifest["structure"], data.positions.shape[2])
+        inference = infer(model, structure, data.positions, seed, manifest.get("divergence", "gumbel"))
         rows[str(folder)] = measures(inference, data)
         if len(rows) == 1:
             edges = ~inference.best if rows[str(folder)].get("switched") else inference.best

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from parser_vae.errors import ConfigError
+from parser_vae.graphs.limits import require_memory
 from parser_vae.graphs.trajectories import Trajectories
 from parser_vae.structures.noise import gumbel
 from parser_vae.structures.undirected import UndirectedTrees
@@ -28,17 +29,24 @@ def simulate(parts: Mapping[str, int], points: int, frames: int, seed: int) -> d
     trees of independent Gumbel weights.
 
     Raises:
-        ConfigError: A part is empty, or there are too few points or frames to learn anything from.
+        ConfigError: A part is empty, there are too few points or frames to learn anything from, or more of them than
+            fit into memory.
     """
     if points < 3 or frames < 2:
         raise ConfigError(f"cannot simulate {points} points over {frames} frames; at least 3 points and 2 frames")
     if empty := [name for name, samples in parts.items() if samples < 1]:
         raise ConfigError(f"cannot simulate no samples for {empty[0]}; at least 1")
     generator = torch.Generator().manual_seed(seed)
-    samples = sum(parts.values())
-    weights = gumbel(torch.empty(samples, points * (points - 1) // 2, dtype=torch.float64), generator)
+    samples, edges = sum(parts.values()), points * (points - 1) // 2
+    # Weights in double precision, edges once more and as bytes, positions in single precision and all of them twice.
+    needed = samples * (18 * edges + 16 * (frames + 1) * points)
+    at_once = min(samples, SAMPLES_AT_ONCE) * points**2 * 64
+    require_memory(
+        needed + at_once, f"{samples:,} samples of {points:,} points over {frames:,} frames", "simulate less"
+    )
+    weights = gumbel(torch.empty(samples, edges, dtype=torch.float64), generator)
     start = torch.randn(samples, points, 2, generator=generator, dtype=torch.float64)
-    trees = UndirectedTrees().argmax(weights)
+    trees = torch.cat([UndirectedTrees().argmax(some).bool() for some in weights.split(SAMPLES_AT_ONCE)])
     positions = torch.cat(
         [
             layout_frames(tree, place, frames).float()
@@ -48,8 +56,8 @@ def simulate(parts: Mapping[str, int], points: int, frames: int, seed: int) -> d
     recipe = {"simulator": "graph-layout", "points": points, "frames": frames, "seed": seed, "parts": dict(parts)}
     sizes = list(parts.values())
     return {
-        name: Trajectories(part, edges, recipe | {"part": name})
-        for name, part, edges in zip(parts, positions.split(sizes), trees.bool().split(sizes), strict=True)
+        name: Trajectories(part, tree, recipe | {"part": name})
+        for name, part, tree in zip(parts, positions.split(sizes), trees.split(sizes), strict=True)
     }
 
 

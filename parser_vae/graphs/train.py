@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import torch
 
-from parser_vae.errors import InputError, ModelFolderError
+from parser_vae.errors import ConfigError, InputError, ModelFolderError
+from parser_vae.graphs.limits import require_memory, training_bytes
 from parser_vae.graphs.measure import infer, measures
 from parser_vae.graphs.model import GraphModel, ModelSettings
 from parser_vae.graphs.problem import GraphProblem, structure_of
@@ -22,6 +23,8 @@ from parser_vae.training.config import dump_settings
 from parser_vae.training.loop import Loop, Outcome, Plan, Selection
 from parser_vae.training.method_settings import build_method
 from parser_vae.training.progress import Progress
+
+BYTES_OF_A_NUMBER = 40  # in a list of Python's
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,14 @@ def train(
 
     Raises:
         InputError: A file is malformed, or does not fit the other one.
+        ConfigError: The settings contradict one another, or ask for more memory than there is.
         IncompatibleError: The method cannot be used with this latent.
         KeyboardInterrupt: The user asked to stop; the run can be resumed.
     """
-    data, dev = _data(settings)
     options = settings.training
+    evaluate_every = _evaluate_every(settings)
+    data, dev = _data(settings)
+    _require_room(settings, data)
     torch.manual_seed(options.seed)
     model = GraphModel(settings.model, data.positions.shape[1], data.positions.shape[3])
     model.fit_extremes(data.positions)
@@ -77,7 +83,7 @@ def train(
     )
 
     def batches(generator: torch.Generator) -> list[list[int]]:
-        wanted = options.batch_size * options.evaluate_every
+        wanted = options.batch_size * evaluate_every
         passes = [torch.randperm(len(data), generator=generator) for _ in range(math.ceil(wanted / len(data)))]
         return cast(list[list[int]], torch.cat(passes)[:wanted].view(-1, options.batch_size).tolist())
 
@@ -87,15 +93,16 @@ def train(
         return {"objective": estimate.objective, "evaluations": float(estimate.evaluations), **estimate.metrics}
 
     def judge() -> dict[str, float]:
-        return measures(infer(model, problem.structure, dev.positions), dev)
+        inference = infer(model, problem.structure, dev.positions, divergence=settings.objective.divergence)
+        return measures(inference, dev)
 
     learnt = list(model.parameters())
     if method.state is not None:
         learnt += method.state.parameters()
     plan = Plan(
         model=model,
-        optimiser=torch.optim.Adam(learnt, lr=options.learning_rate),
-        epochs=math.ceil(options.updates / options.evaluate_every),
+        optimiser=torch.optim.Adam(learnt, lr=options.learning_rate, fused=True),
+        epochs=options.updates // evaluate_every,
         batches=batches,
         step=step,
         evaluate=lambda: {f"dev_{name}": value for name, value in judge().items()},
@@ -181,6 +188,38 @@ def _data(settings: GraphsSettings) -> tuple[Trajectories, Trajectories]:
     return data[:-held_out], data[-held_out:][:most]
 
 
+def _evaluate_every(settings: GraphsSettings) -> int:
+    """Return the updates between two looks at the dev samples: no more than there are, and a whole part of them."""
+    updates, every = settings.training.updates, settings.training.evaluate_every
+    if updates > every and updates % every:
+        raise ConfigError(
+            f"training.updates is {updates}, not a multiple of training.evaluate_every, {every}; "
+            f"{updates - updates % every} or {updates - updates % every + every} updates would be"
+        )
+    return min(updates, every)
+
+
+def _require_room(settings: GraphsSettings, data: Trajectories) -> None:
+    """Raise ``ConfigError`` unless an update fits into memory, before the run begins."""
+    frames, points, dimensions = data.positions.shape[1:]
+    batch, every = settings.training.batch_size, _evaluate_every(settings)
+    samples = getattr(getattr(settings, settings.method, None), "samples", 1)
+    sampled = f", {settings.method}.samples = {samples}" if samples > 1 else ""
+    require_memory(
+        BYTES_OF_A_NUMBER * batch * every,
+        f"training.evaluate_every = {every} with training.batch_size = {batch}",
+        "look at the dev samples more often",
+    )
+    if settings.method == "nes":
+        population = settings.nes.population
+        require_memory(BYTES_OF_A_NUMBER * population, f"nes.population = {population}", "take a smaller one")
+    require_memory(
+        training_bytes(settings.model, frames, points, dimensions, batch * samples),
+        f"model.hidden = {settings.model.hidden} with training.batch_size = {batch}{sampled} on {points} points",
+        "take less of one of them",
+    )
+
+
 def _method(settings: GraphsSettings) -> Method[torch.Tensor]:
     threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
     return build_method(settings.method, settings, **threads)
@@ -197,6 +236,7 @@ def _manifest(
         "points": data.positions.shape[2],
         "model": settings.model.model_dump(mode="json"),
         "method": settings.method,
+        "divergence": settings.objective.divergence,
         "scores": result.dev,
         "epoch": result.outcome.chosen[""],
     }

@@ -112,7 +112,8 @@ def _check_positions(path: Path, positions: NDArray[Any]) -> None:
             "to infer anything takes at least 1 sample, 2 frames, 3 points and 1 dimension"
         )
     with np.errstate(over="ignore"):  # what single precision cannot hold is caught as infinite
-        bad = ~np.isfinite(positions.astype(np.float32))
+        single = positions.astype(np.float32)
+    bad = ~np.isfinite(single)
     if bad.any():
         sample, frame, point, _ = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
@@ -124,6 +125,12 @@ def _check_positions(path: Path, positions: NDArray[Any]) -> None:
         raise InputError(
             f"{path}: in sample {int(np.argmax(still))} of 'trajectories' no point ever moves "
             f"({int(still.sum())} such of {samples}); leave such samples out, nothing can be inferred from them"
+        )
+    lost = (single == single[:, :1]).all((1, 2, 3))
+    if lost.any():
+        raise InputError(
+            f"{path}: sample {int(np.argmax(lost))} of 'trajectories' moves less than single precision can tell where "
+            "it is; subtract the mean position, and multiply if need be"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import networkx
 import numpy as np
 import pytest
@@ -51,10 +53,17 @@ def test_the_seed_decides_and_parts_differ() -> None:
     ("parts", "points", "message"),
     [
         ({"train": 1}, 2, "cannot simulate 2 points over 4 frames; at least 3 points and 2 frames"),
+        (
+            {"train": 1},
+            10**9,
+            "1 samples of 1,000,000,000 points over 4 frames would take about 67,986,548,013 GiB of memory, and this "
+            "machine has 8 GiB; simulate less",
+        ),
         ({"train": 1, "dev": 0}, 3, "cannot simulate no samples for dev; at least 1"),
     ],
 )
-def test_impossible_wishes(parts: dict[str, int], points: int, message: str) -> None:
+def test_impossible_wishes(parts: dict[str, int], points: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**21, "SC_PAGE_SIZE": 2**12}.__getitem__)
     with pytest.raises(ConfigError) as raised:
         simulate(parts, points, 4, 1)
     assert str(raised.value) == message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 
 from parser_vae import cli
-from parser_vae.graphs.measure import recovery
+from parser_vae.graphs import picture
+from parser_vae.graphs.measure import Recovery, recovery
 from parser_vae.graphs.train import load_graph_model
 from parser_vae.graphs.trajectories import read_trajectories
 from parser_vae.training import loop
@@ -117,18 +119,18 @@ def test_evaluate_reports_every_model_and_their_mean(
     assert true is not None
     found = 100 * 2 * (inferred.edges & true).sum(1) / (inferred.edges.sum(1) + true.sum(1))
     assert float(found.mean()) == pytest.approx(first["best_f1"], rel=1e-5)
-    with Image.open(outputs["curves"]) as picture:
-        assert picture.size[0] > 500
+    with Image.open(outputs["curves"]) as image:
+        assert image.size[0] > 500
 
 
 def test_pictures(data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("still.png", "moving.gif"):
         options = ["--data", str(data / "test.npz"), "--out", str(tmp_path / name), "--samples", "1"]
         assert cli.run(["graphs", "show", str(trained), *options]) == 0
-    with Image.open(tmp_path / "still.png") as picture:
-        assert picture.size[1] > 300
+    with Image.open(tmp_path / "still.png") as image:
+        assert image.size[1] > 300
     with Image.open(tmp_path / "moving.gif") as animation:
-        assert animation.n_frames == 19
+        assert animation.n_frames == 10
     unlabelled = tmp_path / "own.npz"
     np.savez(unlabelled, trajectories=read_trajectories(data / "test.npz").positions.numpy())
     assert cli.run(["graphs", "show", str(trained), "--data", str(unlabelled), "--out", str(tmp_path / "own.svg")]) == 0
@@ -136,11 +138,34 @@ def test_pictures(data: Path, trained: Path, tmp_path: Path, capsys: pytest.Capt
     assert "F1" not in capsys.readouterr().out
 
 
-def test_mistakes(data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_switched_labels_are_announced(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    for switched in (False, True):
+        out = tmp_path / f"{switched}.svg"
+        monkeypatch.setattr(picture, "recovery", lambda *edges, _is=switched: Recovery(0, 0, 0, _is))
+        options = ["--data", str(data / "test.npz"), "--out", str(out)]
+        assert cli.run(["graphs", "show", str(trained), *options]) == 0
+        drawn.append(out.read_text())
+    assert "labels switched" not in drawn[0]
+    assert "labels switched: shown are the pairs that the model does not call edges" in drawn[1]
+
+
+def test_mistakes(
+    data: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**21, "SC_PAGE_SIZE": 2**12}.__getitem__)
     longer, few = tmp_path / "longer.npz", tmp_path / "few.npz"
     np.savez(longer, trajectories=np.random.default_rng(0).normal(size=(20, 6, 4, 2)))
     np.savez(few, trajectories=np.random.default_rng(0).normal(size=(5, 6, 4, 2)))
     test, out = data / "test.npz", tmp_path / "picture.doc"
+    fresh = ["train", "--train", str(data / "train.npz"), "--out", str(tmp_path / "new")]
+    size = "would take about {} GiB of memory, and this machine has 8 GiB"
     for arguments, message in [
         (
             ["evaluate", str(trained), "--data", str(longer)],
@@ -157,11 +182,38 @@ def test_mistakes(data: Path, trained: Path, tmp_path: Path, capsys: pytest.Capt
         ),
         (
             ["show", str(trained), "--data", str(test), "--out", str(out)],
-            f"{out}: cannot draw that; name a file that ends in .png, .svg or .pdf, or .gif",
+            f"{out}: cannot draw that; name a file that ends in .png, .svg, .pdf or .gif",
         ),
         (
-            ["show", str(trained), "--data", str(test), "--out", str(out), "--first", "10"],
+            ["show", str(trained), "--data", str(test), "--out", f"{out}.svg", "--first", "10"],
             f"{test}: has 10 samples, 0 to 9; there is no sample 10",
+        ),
+        (
+            ["evaluate", str(trained), "--data", str(test), "--json", str(out), "--curves", f"{out}.gif"],
+            f"{out}.gif: cannot draw that; name a file that ends in .png, .svg or .pdf",
+        ),
+        (
+            [*fresh, "--set", "model.hidden=10000000"],
+            f"model.hidden = 10000000 with training.batch_size = 128 on 4 points {size.format('26,078,871')}; "
+            "take less of one of them",
+        ),
+        (
+            [*fresh, "--set", "training.batch_size=1000000000"],
+            f"training.evaluate_every = 500 with training.batch_size = 1000000000 {size.format('18,626')}; "
+            "look at the dev samples more often",
+        ),
+        (
+            [*fresh, "--method", "score_function", "--set", "score_function.samples=1000000"],
+            "model.hidden = 256 with training.batch_size = 128, score_function.samples = 1000000 on 4 points "
+            f"{size.format('46,875')}; take less of one of them",
+        ),
+        (
+            [*fresh, "--set", "nes.population=1000000000"],
+            f"nes.population = 1000000000 {size.format('37')}; take a smaller one",
+        ),
+        (
+            [*fresh, "--updates", "1200"],
+            "training.updates is 1200, not a multiple of training.evaluate_every, 500; 1000 or 1500 updates would be",
         ),
     ]:
         assert cli.run(["graphs", *arguments]) == 1

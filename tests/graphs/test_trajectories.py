@@ -104,6 +104,10 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
     [
         ({"trajectories": np.arange(40.0).reshape(1, 5, 4, 2) * 1e300}, "is not a finite number"),
         (
+            {"trajectories": 1e6 + 1e-6 * np.arange(40.0).reshape(1, 5, 4, 2)},
+            "sample 0 of 'trajectories' moves less than single precision can tell where it is; subtract the mean",
+        ),
+        (
             {"trajectories": np.arange(40.0).reshape(1, 5, 4, 2), "recipe": np.array("[1]")},
             "'recipe' is not a JSON mapping",
         ),

@@ -1,0 +1,43 @@
+"""Whether what was asked for fits into this machine's memory, found out before anything is computed."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from parser_vae.errors import ConfigError
+from parser_vae.graphs.model import GraphModel, ModelSettings
+
+VALUES_AT_ONCE = 2**26  # of a hidden layer of all messages, where samples are only looked at
+COPIES_OF_PARAMETERS = 5  # values, gradient, Adam's two moments, the best so far
+LAYERS = 8  # results as large as the messages of a frame that a pass through a decoder keeps for its gradient
+
+
+def require_memory(needed: int, what: str, remedy: str) -> None:
+    """Raise ``ConfigError`` if this many bytes are more than the machine's memory."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        sizes = [f"{size / 2**30:,.0f} GiB" for size in (needed, available)]
+        raise ConfigError(f"{what} would take about {sizes[0]} of memory, and this machine has {sizes[1]}; {remedy}")
+
+
+def samples_at_once(frames: int, points: int, hidden: int) -> int:
+    """Return how many samples to look at together without gradient, at least 1 and at most 500."""
+    return max(1, min(500, VALUES_AT_ONCE // (frames * points * (points - 1) * hidden)))
+
+
+def training_bytes(settings: ModelSettings, frames: int, points: int, dimensions: int, batch: int) -> int:
+    """Return about how many bytes an update by gradients takes: parameters and what layers keep for the gradient.
+
+    Args:
+        settings: The size of the model.
+        frames: Time steps of a trajectory.
+        points: Points of a trajectory.
+        dimensions: Coordinates of a point.
+        batch: Samples an update.
+    """
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in GraphModel(settings, frames, dimensions).parameters())
+    messages = batch * frames * points * (points - 1) * settings.hidden
+    return 4 * (COPIES_OF_PARAMETERS * parameters + LAYERS * messages)
