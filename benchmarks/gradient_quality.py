@@ -1,16 +1,18 @@
 """Bias and variance of every method's gradient on real sentences, and a plot.
 
-    PARSER_VAE_DATA=DIR python benchmarks/gradient_quality.py measure --model DIR [--seconds 0.3] [--seed 1]
+    PARSER_VAE_DATA=DIR python benchmarks/gradient_quality.py measure --model DIR [--seconds 0.6] [--seed 1]
     python benchmarks/gradient_quality.py table
 
 The gradient is that of the mean objective over a fixed batch of sentences with respect to their arc scores, which are
 the parameters here: what an encoder receives. Trees are projective with any number of roots, there is no divergence and
-the decoder is frozen. Two reconstructions: the model's language model, and a random loss for each arc, added up.
+the decoder is frozen. Two reconstructions: the model's language model, and a random loss for each arc, added up. With
+the language model a few methods, among them noise on the network's own parameters, are also judged by the gradient of
+those parameters.
 
 Two expectations exist, and a method is compared with the one that it estimates: over trees from ``exp(score) / Z``
 (``gibbs``), and over best trees under Gumbel noise (``perturbation``). References: for arc losses under ``gibbs`` the
-exact gradient, by marginals; else the mean of ``--long-run`` score-function draws a sentence (ten times as many for arc
-losses), with a leave-one-out baseline, whose error is subtracted from squared biases and reported.
+exact gradient, by marginals; else the mean of ``--long-run`` draws a sentence (under ``perturbation`` ten times as
+many) of the score function with a leave-one-out baseline, whose error is subtracted from squared biases and reported.
 """
 
 from __future__ import annotations
@@ -64,9 +66,9 @@ METHODS: dict[str, tuple[Expectation, Method[Batch]]] = {
     "importance, mixture": ("gibbs", Importance(samples=4, proposal="mixture")),
     "perturbation score, no baseline": ("perturbation", ScoreFunction("perturbation", 4, "none")),
     "perturbation score, leave one out": ("perturbation", ScoreFunction("perturbation", 4)),
-    "nes, sigma 0.1, N 50": ("perturbation", NaturalEvolution(50, 0.1, "raw")),
-    "nes, sigma 0.3, N 50": ("perturbation", NaturalEvolution(50, 0.3, "raw")),
-    "nes, sigma 1, N 50": ("perturbation", NaturalEvolution(50, 1.0, "raw")),
+    "nes on scores, sigma 0.1, N 50": ("perturbation", NaturalEvolution(50, 0.1, "raw", perturb="scores")),
+    "nes on scores, sigma 0.3, N 50": ("perturbation", NaturalEvolution(50, 0.3, "raw", perturb="scores")),
+    "nes on scores, sigma 1, N 50": ("perturbation", NaturalEvolution(50, 1.0, "raw", perturb="scores")),
     "perturbed optimiser, 8 samples": ("perturbation", PerturbedOptimiser(samples=8)),
     "direct, epsilon 10": ("perturbation", Direct(epsilon=10.0)),
     "direct, epsilon 1": ("perturbation", Direct(epsilon=1.0)),
@@ -77,6 +79,20 @@ METHODS: dict[str, tuple[Expectation, Method[Batch]]] = {
     "relaxed, temperature 1": ("perturbation", Relaxed(temperature=1.0)),
     "relaxed, temperature 0.3": ("perturbation", Relaxed(temperature=0.3, floor=0.1)),
 }
+ON_PARAMETERS: dict[str, tuple[Expectation, Method[Batch]]] = {
+    label: METHODS[label]
+    for label in (
+        "score function, leave one out",
+        "perturbation score, leave one out",
+        "nes on scores, sigma 1, N 50",
+        "dpp",
+    )
+} | {
+    "nes on parameters, sigma 0.03, N 50": ("perturbation", NaturalEvolution(50, 0.03, "raw")),
+    "nes on parameters, sigma 0.03, N 50, rank 1": ("perturbation", NaturalEvolution(50, 0.03, "raw", rank=1)),
+}
+LABELS = list(METHODS | ON_PARAMETERS)
+PART = 5000  # draws of a long run at a time
 
 
 class ScoresProblem:
@@ -128,6 +144,31 @@ class ScoresProblem:
         return self.module.scores.grad[inside].double().clone(), estimate.evaluations
 
 
+class EncoderProblem(ScoresProblem):
+    """The same sentences, judged by the language model, where the encoder's weights are the parameters."""
+
+    def __init__(self, parsing: ParsingProblem, lengths: Tensor) -> None:
+        super().__init__(parsing, torch.zeros(1), lengths, None)
+        self.module = parsing.module.encoder
+
+    def touched(self, batch: Batch) -> list[Touched]:
+        prefix = "encoder."
+        return [Touched(t.name.removeprefix(prefix), t.parameter, t.rows) for t in self.parsing.touched(batch)]
+
+    def scores(self, batch: Batch) -> Tensor:
+        return self.parsing.scores(batch)
+
+    def draw(self, method: Method[Batch], batch: Batch, seed: int) -> tuple[Tensor, int]:
+        """Return one gradient ``[values of touched]`` and the evaluations that it took."""
+        self.module.zero_grad()
+        estimate = method.backward(self, batch, torch.Generator().manual_seed(seed))
+        found = []
+        for item in self.touched(batch):
+            assert item.parameter.grad is not None
+            found.append(item.parameter.grad if item.rows is None else item.parameter.grad[item.rows])
+        return torch.cat([values.double().flatten() for values in found]), estimate.evaluations
+
+
 @dataclass(frozen=True)
 class Reference:
     """A gradient and the expected square of its error."""
@@ -149,8 +190,9 @@ def load(
     return ParsingProblem(parser, ProjectiveTrees(single_root=False)), batch
 
 
-def long_run(problem: ScoresProblem, batch: Batch, kind: Expectation, draws: int, parts: int = 10) -> Reference:
+def long_run(problem: ScoresProblem, batch: Batch, kind: Expectation, draws: int) -> Reference:
     """Return the score function's mean over ``draws`` trees a sentence."""
+    parts = max(10, draws // PART)
     method: ScoreFunction[Batch] = ScoreFunction(kind, samples=draws // parts)
     runs = torch.stack([problem.draw(method, batch, 10_000 + part)[0] for part in range(parts)])
     return Reference(runs.mean(0), float(runs.var(0).sum()) / parts)
@@ -214,21 +256,28 @@ def measure(arguments: argparse.Namespace) -> None:
     with torch.no_grad():
         scores = parsing.scores(batch)
     losses = torch.randn(scores.shape, generator=torch.Generator().manual_seed(arguments.seed))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     tables: dict[str, Any] = {}
-    for objective, given in {"arc losses": losses, "language model": None}.items():
-        problem = ScoresProblem(parsing, scores, batch.lengths, given)
-        # judging arcs is cheap, and searches under noise need a longer run
-        draws = arguments.long_run * (1 if given is None else 10)
-        perturbation = long_run(problem, batch, "perturbation", draws)
+    problems: dict[str, tuple[ScoresProblem, dict[str, tuple[Expectation, Method[Batch]]]]] = {
+        "arc losses": (ScoresProblem(parsing, scores, batch.lengths, losses), METHODS),
+        "language model": (ScoresProblem(parsing, scores, batch.lengths, None), METHODS),
+        "language model, gradient of the parameters": (EncoderProblem(parsing, batch.lengths), ON_PARAMETERS),
+    }
+    for objective, (problem, methods) in problems.items():
+        parsing.module.encoder.requires_grad_(isinstance(problem, EncoderProblem))
         gibbs = (
             long_run(problem, batch, "gibbs", arguments.long_run)
-            if given is None
+            if problem.losses is None
             else exact_by_marginals(problem, batch)
         )
-        references: dict[Expectation, Reference] = {"gibbs": gibbs, "perturbation": perturbation}
-        between = torch.nn.functional.cosine_similarity(gibbs.gradient, perturbation.gradient, dim=0)
+        # searches under noise need a longer run
+        references: dict[Expectation, Reference] = {
+            "gibbs": gibbs,
+            "perturbation": long_run(problem, batch, "perturbation", 10 * arguments.long_run),
+        }
+        between = torch.nn.functional.cosine_similarity(*(one.gradient for one in references.values()), dim=0)
         rows = {}
-        for label, (own, method) in METHODS.items():
+        for label, (own, method) in methods.items():
             rows[label] = quality(problem, batch, method, references, own, arguments.seconds)
             print(f"{time.process_time():.0f} s: {objective}, {label}", rows[label], file=sys.stderr, flush=True)
         tables[objective] = {
@@ -237,7 +286,6 @@ def measure(arguments: argparse.Namespace) -> None:
             "cosine_between_references": float(between),
             "methods": rows,
         }
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
         settings = {key: value for key, value in vars(arguments).items() if key not in ("action", "model")}
         result = settings | {
             "model": arguments.model.name,
@@ -281,11 +329,10 @@ def plot() -> None:
     import matplotlib.pyplot as plt
 
     found = json.loads(RESULT.read_text())["objectives"]
-    figure, axes = plt.subplots(1, len(found), figsize=(13, 6.2), sharey=True)
-    labels = list(METHODS)
+    figure, axes = plt.subplots(1, len(found), figsize=(16, 6.2), sharey=True)
     for axis, (objective, one) in zip(axes, found.items(), strict=True):
-        for number, label in enumerate(labels, start=1):
-            row = one["methods"][label]
+        for label, row in one["methods"].items():
+            number = 1 + LABELS.index(label)
             resolved = row["bias"] > row["resolution"]
             colour = "tab:blue" if row["expectation"] == "gibbs" else "tab:orange"
             height = row["bias"] if resolved else row["resolution"]
@@ -300,9 +347,9 @@ def plot() -> None:
         axes[0].scatter([], [], color=colour, label=f"compared with: {name}")
     axes[0].scatter([], [], color="gray", marker="v", label="bias not resolved: at most about this")
     axes[0].legend(fontsize=8, loc="upper left")
-    numbered = "\n".join(f"{number}  {label}" for number, label in enumerate(labels, start=1))
-    figure.text(0.735, 0.5, numbered, fontsize=9, va="center")
-    figure.subplots_adjust(left=0.07, right=0.72, wspace=0.06)
+    numbered = "\n".join(f"{number}  {label}" for number, label in enumerate(LABELS, start=1))
+    figure.text(0.775, 0.5, numbered, fontsize=9, va="center")
+    figure.subplots_adjust(left=0.05, right=0.76, wspace=0.06)
     figure.savefig(PLOT, metadata={"Date": None})
 
 
@@ -314,8 +361,8 @@ def main() -> None:
     parser.add_argument("--treebank", default="gl_ctg")
     parser.add_argument("--sentences", type=int, default=10)
     parser.add_argument("--longest", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=0.3, help="CPU seconds of draws of each method")
-    parser.add_argument("--long-run", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=0.6, help="CPU seconds of draws of each method")
+    parser.add_argument("--long-run", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.action == "table":

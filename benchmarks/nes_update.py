@@ -72,8 +72,9 @@ class Parts:
             (decoder, "product", "language model", _flops), (torch.nn.functional, "linear", "products", None),
             (torch.nn.LSTM, "forward", "LSTM (oneDNN)", _lstm_flops),
             (kernels, "lstm_cell", "LSTM cell", None), (kernels, "_pairwise", "tanh of pairs", _terms),
+            (kernels, "_pairwise_slopes", "tanh of pairs", _terms_of_slopes),
             (projective, "eisner_heads", "tree search", None), (Perturbation, "_draw", "noise", None),
-            (population_module, "score_direction", "noise", None),
+            (population_module.ScoreDirections, "of", "noise", None),
             (decoder, "distinct_losses", "language model", None),
             (contexts, "_keys_of_senders", "left contexts", None),
             (contexts, "_number_distinct", "left contexts", None),
@@ -136,6 +137,10 @@ def _lstm_flops(lstm: torch.nn.LSTM, inputs: Tensor, *_: Any) -> float:
 
 def _terms(head: np.ndarray, *_: Any) -> float:
     return float(head.shape[0] * head.shape[1] ** 2 * head.shape[2])
+
+
+def _terms_of_slopes(gradient: np.ndarray, head: np.ndarray, *_: Any) -> float:
+    return float(gradient.shape[1] * len(head))
 
 
 def limits() -> dict[str, float]:
@@ -441,6 +446,7 @@ def page(result: dict[str, Any]) -> str:
             f"{values['fitness_difference']:.1e} | "
             f"{values['gradient_cosine']:.6f} |"
         )
+    lines += ["", "Several processes, precision, memory and whole runs: [the NES engine](nes-engine.md)."]
     return "\n".join(lines) + "\n"
 
 

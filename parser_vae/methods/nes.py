@@ -10,23 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from parser_vae.errors import ConfigError
-from parser_vae.methods.base import BatchT, Estimate, Method, Problem
-from parser_vae.methods.perturbation import LearnedScales, Perturbation, SigmaScale, matching
+from parser_vae.methods.base import BatchT, Estimate, Method, Problem, Touched
+from parser_vae.methods.perturbation import (
+    LearnedScales,
+    Perturbation,
+    SigmaScale,
+    add_to_gradient,
+    matching,
+    values_of,
+)
 from parser_vae.methods.population import (
+    Divisible,
     Group,
     ParameterGroup,
+    ScoreDirections,
     ScoreGroup,
     evaluate,
     pairs_in_a_group,
-    score_direction,
 )
-from parser_vae.methods.ranks import gathered, own_share
+from parser_vae.methods.ranks import ALONE, Processes, everyone, process_count
 from parser_vae.methods.shaping import Shaping, shape
 from parser_vae.structures.base import Capability
 
@@ -91,13 +99,13 @@ class NaturalEvolution(Method[BatchT]):
         self, problem: Problem[BatchT], batch: BatchT, generator: torch.Generator, weight: float = 1.0
     ) -> Estimate:
         """Add the NES gradient of the mean objective over the batch; see the class for what is estimated."""
-        seeds = torch.randint(2**62, (self.population // 2,), generator=generator).tolist()
         step = self._step_scores if self.perturb == "scores" else self._step_parameters
-        return step(problem, batch, seeds, generator, weight)
+        return step(problem, batch, generator, weight)
 
     def _step_parameters(
-        self, problem: Problem[BatchT], batch: BatchT, seeds: list[int], generator: torch.Generator, weight: float
+        self, problem: Problem[BatchT], batch: BatchT, generator: torch.Generator, weight: float
     ) -> Estimate:
+        seeds = torch.randint(2**62, (self.population // 2,), generator=generator).tolist()
         touched = problem.touched(batch)
         if self.perturb == "pattern":
             touched = matching(touched, self.pattern)
@@ -108,9 +116,9 @@ class NaturalEvolution(Method[BatchT]):
             perturbation = Perturbation(touched, self.sigma, self.sigma_scale, self.rank, learned)
             size = pairs_in_a_group(problem, batch, centre, touched, self.memory * MEBIBYTE)
             groups = [ParameterGroup[BatchT](perturbation, seeds[i : i + size]) for i in range(0, len(seeds), size)]
-            own = self._losses(problem, batch, own_share(groups), noise, divergence=True)
+            own = self._losses(problem, batch, everyone().own_share(groups), noise, divergence=True)
             sizes = [(2 * len(group.seeds),) for group in groups]
-            fitness = torch.cat(gathered([loss.mean(1) for loss in own], sizes))
+            fitness = torch.cat(everyone().gathered([loss.mean(1) for loss in own], sizes))
             utility = shape(fitness, self.shaping).view(-1, 2)
             factors = (utility[:, 0] - utility[:, 1]) * (weight / self.population)
             perturbation.accumulate(seeds, factors.tolist())
@@ -120,30 +128,78 @@ class NaturalEvolution(Method[BatchT]):
         return self._estimate(fitness, len(centre))
 
     def _step_scores(
-        self, problem: Problem[BatchT], batch: BatchT, seeds: list[int], generator: torch.Generator, weight: float
+        self, problem: Problem[BatchT], batch: BatchT, generator: torch.Generator, weight: float
     ) -> Estimate:
-        scores = problem.scores(batch)
+        parts: list[Any] = list(problem.divided(batch)) if isinstance(problem, Divisible) else [batch]
+        seeds = torch.randint(2**62, (len(parts), self.population // 2 + 1), generator=generator).tolist()
+        touched = problem.touched(batch)
+        # processes share the parts or, where these are too few, the members of each: the numbers are the same
+        outside, inside = (everyone(), ALONE) if len(parts) >= process_count() else (ALONE, everyone())
+        own = [
+            self._part_of_scores(problem, part, touched, some, inside)
+            for part, some in outside.own_share(list(zip(parts, seeds, strict=True)))
+        ]
+        sizes = [(self.population, len(part)) for part in parts] if outside.count > 1 else []
+        losses = torch.cat(outside.gathered([loss for loss, _ in own], sizes), 1)
+        numbers = [values_of(item).numel() for item in touched]
+        dtype = touched[0].parameter.dtype
+        gradient, *more = outside.gathered([part for _, part in own], [(sum(numbers),)] * len(parts), dtype)
+        for further in more:
+            gradient = gradient + further
+        gradient = gradient.to(touched[0].parameter.device) * (weight / losses.shape[1])
+        for item, values in zip(touched, gradient.split(numbers), strict=True):
+            add_to_gradient(item, values.view_as(values_of(item)))
+        return self._estimate(losses.mean(1), losses.shape[1])
+
+    def _part_of_scores(
+        self,
+        problem: Problem[BatchT],
+        part: BatchT,
+        touched: Sequence[Touched],
+        seeds: Sequence[int],
+        processes: Processes,
+    ) -> tuple[Tensor, Tensor]:
+        """Return losses ``[members, items]`` and the gradient of their sum ``[values of touched]``.
+
+        Args:
+            problem: The problem.
+            part: Some or all items of a batch.
+            touched: What the gradient is wanted of.
+            seeds: One for the noise on the scores, and one for each pair.
+            processes: Those that share the members.
+        """
+        first, *seeds = seeds
+        scores = problem.scores(part)
         centre = scores.detach()
-        noise = self._score_noise(problem, centre, generator)
-        size = pairs_in_a_group(problem, batch, centre, (), self.memory * MEBIBYTE)
-        groups = [ScoreGroup[BatchT](centre, self.sigma, seeds[i : i + size]) for i in range(0, len(seeds), size)]
-        own = self._losses(problem, batch, own_share(groups), noise, divergence=False)
-        losses = torch.cat(gathered(own, [(2 * len(group.seeds), len(centre)) for group in groups]))
+        noise = self._score_noise(problem, centre, torch.Generator().manual_seed(first))
+        memory = self.memory * MEBIBYTE
+        directions = ScoreDirections(centre, len(seeds), memory // 2)
+        size = pairs_in_a_group(problem, part, centre, (), memory)
+        groups = [ScoreGroup[BatchT](directions, self.sigma, seeds[i : i + size]) for i in range(0, len(seeds), size)]
+        own = self._losses(problem, part, processes.own_share(groups), noise, divergence=False)
+        sizes = [(2 * len(group.seeds), len(centre)) for group in groups]
+        losses = torch.cat(processes.gathered(own, sizes))
         with torch.no_grad():
             utility = torch.stack([shape(item, self.shaping) for item in losses.t()], 1).view(-1, 2, len(centre))
-            factors = (utility[:, 0] - utility[:, 1]) * (weight / (self.population * self.sigma * len(centre)))
+            factors = (utility[:, 0] - utility[:, 1]) / (self.population * self.sigma)
             gradient = torch.zeros_like(centre)
             for seed, factor in zip(seeds, factors.to(centre.dtype), strict=True):
-                gradient.addcmul_(score_direction(centre, seed), factor.view(-1, *[1] * (centre.dim() - 1)))
-        divergence = problem.divergence(batch, scores)
+                gradient.addcmul_(directions.of(seed), factor.view(-1, *[1] * (centre.dim() - 1)))
+        divergence = problem.divergence(part, scores)
         if divergence is not None:
             losses = losses + divergence.detach().double()
-        direct = [] if divergence is None else [divergence.mean() * weight]
-        if not problem.reconstruction_is_shared(batch):
-            latents = [problem.structure.argmax(centre + draw, problem.lengths(batch)).bool() for draw in noise]
-            direct.append(problem.population_reconstruction(batch, latents).mean() * weight)
-        torch.autograd.backward([scores, *direct], [gradient, *[None] * len(direct)])
-        return self._estimate(losses.mean(1), len(centre))
+        direct = [] if divergence is None else [divergence.sum()]
+        if not problem.reconstruction_is_shared(part):
+            latents = [problem.structure.argmax(centre + draw, problem.lengths(part)).bool() for draw in noise]
+            direct.append(problem.population_reconstruction(part, latents).mean(0).sum())
+        found = torch.autograd.grad(
+            [scores, *direct],
+            [item.parameter for item in touched],
+            [gradient, *[None] * len(direct)],
+            materialize_grads=True,
+        )
+        kept = [whole if item.rows is None else whole[item.rows] for whole, item in zip(found, touched, strict=True)]
+        return losses, torch.cat([values.flatten() for values in kept])
 
     def _score_noise(self, problem: Problem[BatchT], centre: Tensor, generator: torch.Generator) -> list[Tensor]:
         drawn = [problem.structure.noise(centre, generator) for _ in range(self.score_samples)]

@@ -58,6 +58,12 @@ class Perturbed:
         assert self.left is not None and self.right is not None
         return torch.bmm(self.left, self.right.transpose(1, 2))
 
+    def member(self, number: int) -> Tensor:
+        """Return the parameter in one member ``[*shape]``."""
+        pair = number // 2
+        direction = self.full[pair] if self.full is not None else self.part(slice(pair, pair + 1)).direction()[0]
+        return torch.add(self.centre, direction, alpha=1 - 2 * (number % 2))
+
     def members(self) -> Tensor:
         """Return the parameter in every member ``[2 * pairs, *shape]``."""
         direction = self.direction()
@@ -116,13 +122,7 @@ class Perturbation:
         """
         totals = self._weighted(seeds, weights)
         for item, total, scale in zip(self.touched, totals, self.scales, strict=True):
-            parameter = item.parameter
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            if item.rows is None:
-                parameter.grad.add_(total / scale)
-            else:
-                parameter.grad.index_add_(0, item.rows, total / scale)
+            add_to_gradient(item, total / scale)
 
     def squares(self, seeds: Sequence[int], weights: Sequence[float]) -> list[Tensor]:
         """Return, for each touched parameter, the sum over seeds of ``weight * (w ** 2 - 1)``, full rank only."""
@@ -218,6 +218,17 @@ def values_of(item: Touched) -> Tensor:
     """Return a copy of the parameter's values, of an embedding the rows of the batch."""
     data = item.parameter.detach()
     return data.clone() if item.rows is None else data[item.rows]
+
+
+def add_to_gradient(item: Touched, values: Tensor) -> None:
+    """Add to the gradient of the parameter (of its rows)."""
+    parameter = item.parameter
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    if item.rows is None:
+        parameter.grad.add_(values)
+    else:
+        parameter.grad.index_add_(0, item.rows, values)
 
 
 def assign(item: Touched, values: Tensor) -> None:

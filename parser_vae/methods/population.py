@@ -48,6 +48,15 @@ class PopulationLosses(Protocol):
         ...
 
 
+@runtime_checkable
+class Divisible(Protocol):
+    """A problem in which no item's scores and losses depend on the other items of its batch."""
+
+    def divided(self, batch: Any) -> Sequence[Any]:
+        """Return the batch in parts ``len(part)`` items long, which depend on nothing but the batch."""
+        ...
+
+
 class Group(ABC, Generic[BatchT]):
     """Some members of a population."""
 
@@ -60,32 +69,53 @@ class Group(ABC, Generic[BatchT]):
         """Return the reconstruction ``[draws, members, batch]`` of latents ``[draws, members, batch, *shape]``."""
 
 
+class ScoreDirections:
+    """The standard normal directions of seeds, shaped like the scores.
+
+    Args:
+        centre: The scores ``[batch, *shape]``.
+        count: How many directions there are.
+        memory: Bytes; directions that fit are kept, else each is drawn again whenever it is asked for.
+    """
+
+    def __init__(self, centre: Tensor, count: int, memory: int) -> None:
+        self.centre = centre
+        self._kept: dict[int, Tensor] = {}
+        self._keeps = count * centre.numel() * centre.element_size() <= memory
+
+    def of(self, seed: int) -> Tensor:
+        """Return the direction ``[batch, *shape]`` of a seed; not to be changed."""
+        found = self._kept.get(seed)
+        if found is None:
+            generator = torch.Generator().manual_seed(seed)
+            drawn = torch.randn(self.centre.shape, generator=generator, dtype=self.centre.dtype)
+            found = drawn.to(self.centre.device)
+            if self._keeps:
+                self._kept[seed] = found
+        return found
+
+
 @dataclass(frozen=True)
 class ScoreGroup(Group[BatchT]):
-    """Members that differ in the scores alone: ``centre +- sigma * normal noise``, a seed for each pair."""
+    """Members that differ in the scores alone: centre ``+- sigma * direction``, a seed for each pair."""
 
-    centre: Tensor
+    directions: ScoreDirections
     sigma: float
     seeds: Sequence[int]
 
     def scores(self, problem: Problem[BatchT], batch: BatchT) -> Tensor:
         """Return the centre's scores with noise added and subtracted, pair by pair."""
-        result = self.centre.new_empty(2 * len(self.seeds), *self.centre.shape)
+        centre = self.directions.centre
+        result = centre.new_empty(2 * len(self.seeds), *centre.shape)
         for pair, seed in enumerate(self.seeds):
-            direction = score_direction(self.centre, seed)
-            torch.add(self.centre, direction, alpha=self.sigma, out=result[2 * pair])
-            torch.sub(self.centre, direction, alpha=self.sigma, out=result[2 * pair + 1])
+            direction = self.directions.of(seed)
+            torch.add(centre, direction, alpha=self.sigma, out=result[2 * pair])
+            torch.sub(centre, direction, alpha=self.sigma, out=result[2 * pair + 1])
         return result
 
     def losses(self, problem: Problem[BatchT], batch: BatchT, latents: Tensor) -> Tensor:
         """Return the reconstruction of all, which shares its parameters."""
         return shared_losses(problem, batch, latents)
-
-
-def score_direction(centre: Tensor, seed: int) -> Tensor:
-    """Return the standard normal direction of a seed, shaped like the scores."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(centre.shape, generator=generator, dtype=centre.dtype).to(centre.device)
 
 
 class ParameterGroup(Group[BatchT]):
@@ -129,11 +159,10 @@ class ParameterGroup(Group[BatchT]):
         wanted = {item.name for item in self.perturbation.touched}
         touched = [item for item in problem.touched(batch) if item.name in wanted]
         former = [values_of(item) for item in touched]
-        members = [parameters[item.name].members() for item in touched]
         results = []
         for member in range(2 * len(self.seeds)):
-            for item, values in zip(touched, members, strict=True):
-                assign(item, values[member])
+            for item in touched:
+                assign(item, parameters[item.name].member(member))
             results.append(value(member))
         for item, centre in zip(touched, former, strict=True):
             assign(item, centre)
@@ -230,9 +259,9 @@ def _search(
         scores[~finite] = 0.0
     lengths = problem.lengths(batch)
     repeated = None if lengths is None else lengths.repeat(members)
-    latents = torch.stack(
-        [problem.structure.argmax((scores + draw).flatten(0, 1), repeated).view(scores.shape).bool() for draw in noise]
-    )
+    latents = torch.empty(len(noise), *scores.shape, dtype=torch.bool, device=scores.device)
+    for draw, found in zip(noise, latents, strict=True):
+        found.copy_(problem.structure.argmax((scores + draw).flatten(0, 1), repeated).view(scores.shape))
     return _Searched(latents, fixed)
 
 

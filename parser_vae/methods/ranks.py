@@ -1,13 +1,15 @@
 """The processes of one run, started by ``torchrun``: each evaluates its share and tells the others the results.
 
-Every process holds the whole model and draws the same random numbers; what they exchange are the members' fitness
-values, in one all-gather a step. So all make the same update, bit for bit, however many they are.
+Every process holds the whole model and draws the same random numbers. Where noise is on parameters, what they exchange
+are the members' fitness values; where it is on the scores, the losses and gradients of parts of the batch, which all
+add up in the same order. So all make the same update, bit for bit, however many they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -40,12 +42,12 @@ def require_joined_processes() -> None:
 
 def process_count() -> int:
     """Return how many processes share the run."""
-    return distributed.get_world_size() if _joined() else 1
+    return everyone().count
 
 
 def is_first() -> bool:
     """Return whether this process is the one that writes files and talks to the user."""
-    return not _joined() or distributed.get_rank() == 0
+    return everyone().rank == 0
 
 
 def wait_for_all() -> None:
@@ -55,31 +57,45 @@ def wait_for_all() -> None:
             distributed.barrier()
 
 
-def own_share(items: Sequence[Item]) -> list[Item]:
-    """Return the items that this process is to work on, in order."""
-    return list(items[distributed.get_rank() :: process_count()]) if _joined() else list(items)
+@dataclass(frozen=True)
+class Processes:
+    """Processes that share some work: this one is number ``rank`` of ``count``."""
+
+    rank: int
+    count: int
+
+    def own_share(self, items: Sequence[Item]) -> list[Item]:
+        """Return the items that this process is to work on, in order."""
+        return list(items[self.rank :: self.count])
+
+    def gathered(
+        self, own: Sequence[Tensor], sizes: Sequence[Sequence[int]], dtype: torch.dtype = torch.float64
+    ) -> list[Tensor]:
+        """Return the results of all items, given those of ``own_share`` in this dtype and the shape of every item's."""
+        if self.count == 1:
+            return list(own)
+        numbers = [torch.Size(size).numel() for size in sizes]
+        message = torch.zeros(max(sum(numbers[rank :: self.count]) for rank in range(self.count)), dtype=dtype)
+        filled = torch.cat([torch.zeros(0, dtype=dtype), *(one.flatten().cpu() for one in own)])
+        message[: len(filled)] = filled
+        received = [torch.empty_like(message) for _ in range(self.count)]
+        with _loss_noticed():
+            distributed.all_gather(received, message)
+        results: list[Tensor] = [message] * len(sizes)
+        for rank, values in enumerate(received):
+            position = 0
+            for index in range(rank, len(sizes), self.count):
+                results[index] = values[position : position + numbers[index]].view(*sizes[index])
+                position += numbers[index]
+        return results
 
 
-def gathered(own: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Return the results of all items, given those of ``own_share`` (float64) and the shape of every item's."""
-    count = process_count()
-    if count == 1:
-        return list(own)
-    lengths = [sum(torch.Size(size).numel() for size in sizes[rank::count]) for rank in range(count)]
-    message = torch.zeros(max(lengths), dtype=torch.float64)
-    filled = torch.cat([torch.zeros(0, dtype=torch.float64), *(one.flatten() for one in own)])
-    message[: len(filled)] = filled
-    received = [torch.empty_like(message) for _ in range(count)]
-    with _loss_noticed():
-        distributed.all_gather(received, message)
-    results: list[Tensor] = [message] * len(sizes)
-    for rank, values in enumerate(received):
-        position = 0
-        for index in range(rank, len(sizes), count):
-            length = torch.Size(sizes[index]).numel()
-            results[index] = values[position : position + length].view(*sizes[index])
-            position += length
-    return results
+ALONE = Processes(0, 1)
+
+
+def everyone() -> Processes:
+    """Return all processes of the run."""
+    return Processes(distributed.get_rank(), distributed.get_world_size()) if _joined() else ALONE
 
 
 def agreed(value: float) -> float:

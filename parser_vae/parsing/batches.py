@@ -73,6 +73,18 @@ class Batch:
         position = torch.arange(self.words.shape[1], device=self.words.device)
         return (position > 0) & (position <= self.lengths[:, None])
 
+    def part(self, rows: slice) -> Batch:
+        """Return some of the sentences, without padding and spellings that only the others need; no annotation."""
+        lengths = self.lengths[rows]
+        width = int(lengths.max()) + 1
+        words, vectors, spellings, decoder_words = (
+            values[rows, :width] for values in (self.words, self.vectors, self.spellings, self.decoder_words)
+        )
+        used, spellings = spellings.unique(return_inverse=True)
+        characters = self.characters[used]
+        longest = int((characters != 0).sum(1).max())
+        return Batch(words, vectors, spellings, characters[:, :longest], decoder_words, lengths)
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -15,6 +15,7 @@ from parser_vae.methods.products import product
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.contexts import distinct_losses
 from parser_vae.parsing.encoder import external_vectors
+from parser_vae.parsing.judging import log_sum_exp, mixed_states
 from parser_vae.parsing.layers import initialise_lstm, uniform_
 from parser_vae.parsing.tree_decoder import DecoderSettings, TreeDecoder
 from parser_vae.parsing.vocabulary import END_OF_SENTENCE, Vocabulary
@@ -106,6 +107,23 @@ class Decoder(TreeDecoder[DecoderContext]):
         self, context: DecoderContext, trees: Tensor, member: Tensor, sentence: Tensor, step: Tensor
     ) -> Tensor:
         """Return ``-log p`` ``[rows]`` at chosen steps of chosen 0/1 trees ``[members, batch, head, dependent]``."""
+        wanted = torch.is_grad_enabled() and (context.own.requires_grad or self.output.weight.requires_grad)
+        targets = context.targets[sentence, step]
+        if wanted or step.device.type != "cpu":
+            mixed = self._mixed(context, trees, member, sentence, step)
+            return nn.functional.cross_entropy(self.output(mixed), targets, reduction="none")
+        messages = (context.own, context.from_head, context.from_dependent)
+        mixed = torch.tanh(mixed_states(*messages, trees, (member, sentence, step), self.shift))
+        weight, bias = self.output.weight, self.output.bias
+        # a part of the vocabulary at a time, so that its scores stay in the cache
+        parts = [
+            log_sum_exp(product(mixed, some), shift)
+            for some, shift in zip(weight.split(VOCABULARY_PART), bias.split(VOCABULARY_PART), strict=True)
+        ]
+        return torch.stack(parts, -1).logsumexp(-1) - (mixed * weight[targets]).sum(-1) - bias[targets]
+
+    def _mixed(self, context: DecoderContext, trees: Tensor, member: Tensor, sentence: Tensor, step: Tensor) -> Tensor:
+        """Return the states from which words are predicted ``[rows, hidden]``, differentiable; see ``losses_at``."""
         nodes = trees.shape[-1]
         word = step + self.shift
         sender = torch.arange(nodes, device=step.device)
@@ -114,21 +132,11 @@ class Decoder(TreeDecoder[DecoderContext]):
         heads = (trees[member, sentence, :, inside] & visible).to(context.own.dtype)
         dependents = (trees[member, sentence, inside, :] & visible).to(context.own.dtype)
         senders = context.own.shape[1]
-        mixed = torch.tanh(
+        return torch.tanh(
             context.own[sentence, step]
             + torch.bmm(heads[:, None, :senders], context.from_head[sentence, : heads.shape[1]]).squeeze(1)
             + torch.bmm(dependents[:, None, :senders], context.from_dependent[sentence, : heads.shape[1]]).squeeze(1)
         )
-        targets = context.targets[sentence, step]
-        if torch.is_grad_enabled() and (mixed.requires_grad or self.output.weight.requires_grad):
-            return nn.functional.cross_entropy(self.output(mixed), targets, reduction="none")
-        weight, bias = self.output.weight, self.output.bias
-        # a part of the vocabulary at a time, so that its scores stay in the cache
-        parts = [
-            torch.logsumexp(product(mixed, some) + shift, -1)
-            for some, shift in zip(weight.split(VOCABULARY_PART), bias.split(VOCABULARY_PART), strict=True)
-        ]
-        return torch.stack(parts, -1).logsumexp(-1) - (mixed * weight[targets]).sum(-1) - bias[targets]
 
     def reconstruction(self, context: DecoderContext, arcs: Tensor) -> Tensor:
         """Return ``-log p(words | arcs)`` ``[batch]`` in nats per step, differentiable in soft ``arcs``."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from parser_vae.parsing import kernels
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.layers import BidirectionalLSTM, SharedDropout, uniform_
+from parser_vae.parsing.layers import Affine, BidirectionalLSTM, SharedDropout, uniform_
 from parser_vae.parsing.vocabulary import UNKNOWN, NumberNormalisation, Vocabulary
 
 SPELLINGS_A_GROUP = 256  # words of like length whose characters are read together
@@ -128,8 +128,8 @@ class MlpArcScorer(nn.Module):
 
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()
-        self.head = nn.Linear(inputs, size, bias=False)
-        self.dependent = nn.Linear(inputs, size, bias=False)
+        self.head = Affine(inputs, size, bias=False)
+        self.dependent = Affine(inputs, size, bias=False)
         self.bias = nn.Parameter(uniform_(torch.empty(size), size))
         self.output = nn.Linear(size, 1, bias=False)
         for layer in (self.head, self.dependent, self.output):
@@ -148,7 +148,7 @@ class BiaffineArcScorer(nn.Module):
 
     def __init__(self, inputs: int, size: int, dropout: float) -> None:
         super().__init__()
-        self.head, self.dependent = nn.Linear(inputs, size), nn.Linear(inputs, size)
+        self.head, self.dependent = Affine(inputs, size), Affine(inputs, size)
         self.weight = nn.Parameter(torch.zeros(size, size))
         self.head_bias = nn.Parameter(torch.zeros(size))
         self.dropout = SharedDropout(dropout)

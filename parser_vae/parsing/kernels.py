@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
-"""Compiled inner loops of scoring without gradients: the pairwise tanh scorer and the cell of an LSTM."""
+"""Compiled inner loops of scoring: the pairwise tanh scorer with its gradient, and the cell of an LSTM without."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numba
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from parser_vae.structures.kernels.simd import (
     exponential,
@@ -25,10 +27,9 @@ LANES = 16  # floats in a register; sizes are padded to a multiple of it
 
 
 def can_score(head: Tensor, dependent: Tensor) -> bool:
-    """Return whether ``pairwise_tanh`` may be used: no gradient wanted, float32 on the CPU, nothing too large."""
+    """Return whether ``pairwise_tanh`` may be used: float32 on the CPU, nothing too large."""
     return (
-        not (torch.is_grad_enabled() and (head.requires_grad or dependent.requires_grad))
-        and head.dtype == torch.float32
+        head.dtype == torch.float32
         and head.device.type == "cpu"
         and bool(head.abs().amax() < LARGEST)
         and bool(dependent.abs().amax() < LARGEST)
@@ -36,27 +37,51 @@ def can_score(head: Tensor, dependent: Tensor) -> bool:
 
 
 def pairwise_tanh(head: Tensor, dependent: Tensor, output: Tensor) -> Tensor:
-    """Return ``sum_k output[k] tanh(head[., h, k] + dependent[., d, k])`` as ``[batch, h, d]``.
+    """Return ``sum_k output[k] tanh(head[., h, k] + dependent[., d, k])`` as ``[batch, h, d]``, differentiable once.
 
     From ``tanh(a + b) = 1 - 2 / (1 + e^{2a} e^{2b})``: exponentials for each node rather than each pair, and one
-    division for every two terms. Within 2e-5 of torch's float32 tanh for sums of 100 terms of order one.
+    division for every two terms. Within 2e-5 of torch's float32 tanh for sums of 100 terms of order one. The gradient
+    computes the pairs again, so that nothing larger than the scores is ever kept.
     """
-    size = output.shape[0]
-    if size % 2:
-        head, dependent, output = (torch.nn.functional.pad(tensor, (0, 1)) for tensor in (head, dependent, output))
-    batch, nodes = head.shape[:2]
-    width = -(-nodes // LANES) * LANES
-    columns = torch.zeros(batch, head.shape[2], width)
-    columns[:, :, :nodes] = torch.exp(2 * dependent).transpose(1, 2)
-    scores = torch.empty(batch, nodes, width)
-    _pairwise(
-        torch.exp(2 * head).contiguous().numpy(),
-        columns.view(-1).numpy(),
-        output.detach().contiguous().numpy(),
-        scores.view(-1).numpy(),
-        width,
-    )
-    return scores[:, :, :nodes].contiguous()
+    scores: Tensor = _PairwiseTanh.apply(head, dependent, output)
+    return scores
+
+
+class _PairwiseTanh(torch.autograd.Function):
+    """The pairwise scores and their gradient; see ``pairwise_tanh``."""
+
+    @staticmethod
+    def forward(context: Any, head: Tensor, dependent: Tensor, output: Tensor) -> Tensor:
+        context.save_for_backward(head, dependent, output)
+        if output.shape[0] % 2:
+            head, dependent, output = (pad(tensor, (0, 1)) for tensor in (head, dependent, output))
+        batch, nodes = head.shape[:2]
+        width = -(-nodes // LANES) * LANES
+        columns = torch.zeros(batch, head.shape[2], width)
+        columns[:, :, :nodes] = torch.exp(2 * dependent).transpose(1, 2)
+        scores = torch.empty(batch, nodes, width)
+        _pairwise(
+            torch.exp(2 * head).contiguous().numpy(),
+            columns.view(-1).numpy(),
+            output.detach().contiguous().numpy(),
+            scores.view(-1).numpy(),
+            width,
+        )
+        return scores[:, :, :nodes].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        head, dependent, output = context.saved_tensors
+        size = len(output)
+        powers = [torch.exp(2 * pad(tensor, (0, -size % LANES))) for tensor in (head, dependent)]
+        slopes = [torch.zeros_like(tensor) for tensor in powers]
+        total = torch.zeros(powers[0].shape[-1])
+        _pairwise_slopes(
+            gradient.contiguous().numpy(), *(tensor.view(-1).numpy() for tensor in (*powers, *slopes, total))
+        )
+        by_head, by_dependent = (slope[..., :size] * output for slope in slopes)
+        return by_head, by_dependent, total[:size]
 
 
 @numba.njit(cache=True, nogil=True, boundscheck=False)
@@ -84,6 +109,39 @@ def _pairwise(head: Any, dependent: Any, output: Any, scores: Any, width: Any) -
                     result = result - quotient(above, x * y)
                     at += 2 * width
                 store(scores, (b * head.shape[1] + h) * width + first, result)
+
+
+@numba.njit(cache=True, nogil=True, boundscheck=False)
+def _pairwise_slopes(
+    gradient: Any, head: Any, dependent: Any, head_slopes: Any, dependent_slopes: Any, output_slopes: Any
+) -> None:
+    """Add sums over pairs of ``gradient [batch, h, d]`` times ``1 - tanh^2`` to the slopes, times ``tanh`` to the last.
+
+    The others are flat: exponentials ``head [batch, h, k]`` and ``dependent [batch, d, k]``, slopes like them, and
+    ``output_slopes [k]``; ``k`` is a multiple of a register.
+    """
+    lanes = lanes_of(head)
+    batch, nodes = gradient.shape[:2]
+    size = len(output_slopes)
+    one, huge = spread(head, 1.0), spread(head, 1e18)
+    two, four = spread(head, 2.0), spread(head, 4.0)
+    for b in range(batch):
+        for first in range(0, size, lanes):
+            output_slope = load(output_slopes, first)
+            for h in range(nodes):
+                at = (b * nodes + h) * size + first
+                power, slope = load(head, at), load(head_slopes, at)
+                for d in range(nodes):
+                    there = (b * nodes + d) * size + first
+                    above = spread(head, gradient[b, h, d])
+                    x = power * load(dependent, there)
+                    share = quotient(one, one + where_greater(x, huge, huge, x))  # tanh = 1 - 2 share
+                    output_slope = output_slope + above * (one - two * share)
+                    change = above * (four * share * (one - share))
+                    slope = slope + change
+                    store(dependent_slopes, there, load(dependent_slopes, there) + change)
+                store(head_slopes, at, slope)
+            store(output_slopes, first, output_slope)
 
 
 @numba.njit(cache=True, inline="always")
@@ -116,13 +174,13 @@ def _gate(
 @numba.njit(cache=True, nogil=True, boundscheck=False)
 def lstm_cell(
     gates: Any,
-    inputs: Any,
     index: Any,
+    rows: Any,
+    inputs: Any,
     turns: Any,
     cells: Any,
     joined: Any,
     states: Any,
-    rows: Any,
     place: Any,
     sizes: Any,
 ) -> None:
@@ -131,13 +189,13 @@ def lstm_cell(
     Args:
         gates: What the recurrence gives ``[members, batch, gates_size]``: input, forget, cell and output gates
             ``[4 * units]``, then the product with the right factors of each pair's noise ``[pairs, rank]``.
+        index: Which of the list of inputs each sequence has ``[batch]``.
+        rows: Which row of ``states`` each sequence writes ``[members, batch]``.
         inputs: What the inputs give, one of a list for each sequence ``[members or 1, list, 4 * units]``.
-        index: Which of the list ``[batch]``.
         turns: Left factors of the noise ``[pairs, rank, 4 * units]``; the odd members subtract it.
         cells: Memory ``[members, batch, units]``, overwritten.
         joined: The next step's input ``[members, batch, joined_size]``, of which the last ``units`` are written.
         states: All states ``[any, state_size]``.
-        rows: Which row of ``states`` each sequence writes ``[members, batch]``.
         place: Where in this row its units start.
         sizes: ``(members, batch, units, length of the inputs' list or 0 if all members share it, joined_size,
             state_size, gates_size, rank)``.

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from parser_vae.methods.products import product
+
 
 class BidirectionalLSTM(nn.Module):
     """A deep BiLSTM over padded sequences: each layer reads both directions of the one below.
@@ -44,6 +46,17 @@ class BidirectionalLSTM(nn.Module):
             inputs = torch.cat([rightward, reverse(leftward)], dim=-1)
             states.append(inputs)
         return states
+
+
+class Affine(nn.Linear):
+    """``nn.Linear`` that is twice as fast on some processors where no gradient is wanted; see ``product``."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``inputs W^T + b``."""
+        if torch.is_grad_enabled():
+            return super().forward(inputs)
+        result = product(inputs.flatten(0, -2), self.weight).view(*inputs.shape[:-1], -1)
+        return result if self.bias is None else result.add_(self.bias)
 
 
 class SharedDropout(nn.Module):

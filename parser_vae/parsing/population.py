@@ -25,10 +25,26 @@ FASTEST = 8  # members at a time; with more, the intermediate results leave the 
 LARGEST = 40  # members that share what none of them perturbs; divides a population of 400 evenly
 
 
-def group_scores(encoder: Encoder, parameters: Mapping[str, Perturbed], batch: Batch) -> Tensor:
+class SharedStates:
+    """The encoder's top states where no perturbed parameter enters them, computed once an update."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Batch, Tensor, Tensor] | None = None
+
+    def of(self, encoder: Encoder, parameters: Mapping[str, Perturbed], batch: Batch) -> Tensor | None:
+        """Return the states ``[batch, L, 2 * hidden]``, or None where they differ between members."""
+        if any(name.startswith(("encoder.embedding.", "encoder.lstm.")) for name in parameters):
+            return None
+        centre = next(iter(parameters.values())).centre  # one tensor for all groups of an update, another in the next
+        last = self._last
+        if last is None or last[0] is not batch or last[1] is not centre:
+            self._last = last = (batch, centre, encoder.states(batch)[-1])
+        return last[2]
+
+
+def group_scores(encoder: Encoder, parameters: Mapping[str, Perturbed], batch: Batch, shared: SharedStates) -> Tensor:
     """Return arc scores ``[members, batch, head, dependent]`` of an encoder in evaluation mode; see the module."""
-    untouched = not any(name.startswith(("encoder.embedding.", "encoder.lstm.")) for name in parameters)
-    fixed = encoder.states(batch)[-1] if untouched else None
+    fixed = shared.of(encoder, parameters, batch)
     pairs = next(iter(parameters.values())).pairs
     parts = [
         {name: one.part(slice(first, first + FASTEST // 2)) for name, one in parameters.items()}
@@ -148,7 +164,7 @@ class EncoderGroup:
             units = _padded(lstm.hidden)
             differ = len(states) > 1 if states is not None else types.dim() == 3
             differ = differ or any(self._touches(f"{prefix}{side}.{layer}.") for side in ("forwards", "backwards"))
-            fresh = types.new_zeros(self.members if differ else 1, batch * width, 2 * units)
+            fresh = types.new_empty(self.members if differ else 1, batch * width, 2 * units)
             for direction, (side, order) in enumerate((("forwards", time.expand(batch, -1)), ("backwards", mirror))):
                 name = f"{prefix}{side}.{layer}."
                 recurrent = _pad_columns(_pad_gates(self._weight(name + "weight_hh_l0")), 1)
@@ -290,17 +306,15 @@ def _recur(
         weight = pad(weight, (0, 0, 0, -len(weight) % kernels.LANES))
     listed = 0 if len(table) == 1 else table.shape[1]
     sizes = (members, batch, units, listed, joined_size, size, len(weight), rank)
+    kinds = kind.gather(1, order).t().contiguous()
+    rows = (offsets[:, None] + (sequences * width)[:, None] + order).permute(2, 0, 1).reshape(width, -1)
+    written = (table.view(-1).numpy(), turns.numpy(), cells.numpy(), joined.view(-1).numpy(), states.view(-1).numpy())
     for step in range(width):
-        position = order[:, step]
-        rows = (offsets + sequences * width + position).flatten()
         if below is not None and flat is not None:
-            used = rows[: len(below) * batch]
+            used = rows[step, : len(below) * batch]
             joined[:, :, :-units] = flat.index_select(0, used).view(len(below), batch, -1)
         gates = product(joined.view(members * batch, -1), weight)
-        kernels.lstm_cell(
-            gates.view(-1).numpy(), table.view(-1).numpy(), kind[sequences, position].numpy(), turns.numpy(),
-            cells.numpy(), joined.view(-1).numpy(), states.view(-1).numpy(), rows.numpy(), place, sizes,
-        )  # fmt: skip
+        kernels.lstm_cell(gates.view(-1).numpy(), kinds[step].numpy(), rows[step].numpy(), *written, place, sizes)
 
 
 def _tanh_scores(head: Tensor, dependent: Tensor, output: Tensor) -> Tensor:

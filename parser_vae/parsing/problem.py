@@ -15,8 +15,10 @@ from parser_vae.methods.perturbation import Perturbed
 from parser_vae.parsing.anchor import Anchor
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.model import ParserModel
-from parser_vae.parsing.population import can_score_together, group_scores, group_size
+from parser_vae.parsing.population import SharedStates, can_score_together, group_scores, group_size
 from parser_vae.structures.trees import TreeStructure
+
+PART = 32
 
 Divergence = Literal["none", "exact_gibbs", "gumbel", "paper", "anchor"]
 
@@ -48,6 +50,7 @@ class ParsingProblem:
         self.divergence_kind = divergence
         self.perturb_all = perturb_all
         self.divergence_weight = divergence_weight
+        self._shared_states = SharedStates()
         self.anchor = Anchor(model.encoder) if divergence == "anchor" else None
         if divergence == "paper":
             warnings.warn(
@@ -73,6 +76,10 @@ class ParsingProblem:
     def lengths(self, batch: Batch) -> Tensor:
         """Return words per sentence ``[batch]``."""
         return batch.lengths
+
+    def divided(self, batch: Batch) -> list[Batch]:
+        """Return the batch in parts of up to 32 sentences, large enough for the products of an LSTM's steps."""
+        return [batch.part(slice(first, first + PART)) for first in range(0, len(batch), PART)]
 
     def scores(self, batch: Batch) -> Tensor:
         """Return ``arc_scores [batch, head, dependent]``."""
@@ -107,7 +114,7 @@ class ParsingProblem:
             return None
         if not can_score_together(parameters):
             return None
-        return group_scores(self.model.encoder, parameters, batch)
+        return group_scores(self.model.encoder, parameters, batch, self._shared_states)
 
     def population_size(self, batch: Batch, memory: int) -> int:
         """Return how many members to score together."""

@@ -12,9 +12,11 @@ from tests.end_to_end.conftest import adapt_arguments
 DRIVER = """
 import json, os, signal, socket, sys
 from parser_vae import cli
+from parser_vae.parsing import problem
 from parser_vae.training import loop
 
 loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+problem.PART = 3  # sentences; so small that a batch has two parts or three
 
 def be(rank, count, port, killed_at, arguments):
     os.environ.update(
@@ -63,6 +65,7 @@ def test_any_number_of_processes_gives_the_same_weights_and_one_that_is_lost_cos
         (2, 0, arguments("two")),
         (1, 0, arguments("scores-one", *scores)),
         (2, 0, arguments("scores-two", *scores)),
+        (4, 0, arguments("scores-four", *scores)),
         (2, 3, arguments("killed")),
         (4, 0, resume),
     ]
@@ -74,7 +77,7 @@ def test_any_number_of_processes_gives_the_same_weights_and_one_that_is_lost_cos
     )
     assert done.returncode == 0, done.stderr
     codes = [json.loads(line) for line in done.stdout.splitlines()]
-    assert codes == [[0, 0], [0], [0, 0], [1, -9], [0] * 4], done.stderr
+    assert codes == [[0, 0], [0], [0, 0], [0] * 4, [1, -9], [0] * 4], done.stderr
     assert (
         "error: process 0 of 2 lost touch with another one, which ended or was killed; its own message says why. "
         "Nothing that was saved is lost: start again with --resume, on any number of processes\n"
@@ -87,5 +90,5 @@ def test_any_number_of_processes_gives_the_same_weights_and_one_that_is_lost_cos
         return (tmp_path / name / "model.safetensors").read_bytes(), objectives
 
     assert course("two") == course("killed") == course("one")
-    assert course("scores-two") == course("scores-one")
+    assert course("scores-two") == course("scores-four") == course("scores-one")
     assert len(set(course("one")[1])) == len(set(course("scores-one")[1])) == 6

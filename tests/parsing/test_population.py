@@ -12,7 +12,7 @@ from parser_vae.methods import NaturalEvolution, Touched
 from parser_vae.methods.perturbation import Perturbation, matching
 from parser_vae.methods.population import ParameterGroup, PopulationScores
 from parser_vae.parsing.batches import Batch
-from parser_vae.parsing.population import group_scores
+from parser_vae.parsing.population import SharedStates, group_scores
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.structures.projective import ProjectiveTrees
 
@@ -78,7 +78,7 @@ def test_a_group_scores_like_its_members_one_by_one(build: Build, which: str, ra
     touched = matching(problem.touched(batch), PATTERNS[which])
     group = ParameterGroup(Perturbation(touched, 0.1, "absolute", rank, None), [3, 4, 5, 6, 7])
     with torch.no_grad():
-        fast = group_scores(problem.model.encoder, group.perturbation.group(group.seeds), batch)
+        fast = group_scores(problem.model.encoder, group.perturbation.group(group.seeds), batch, SharedStates())
         plain = group.scores(Plain(problem), batch)
     assert isinstance(problem, PopulationScores) and not isinstance(Plain(problem), PopulationScores)
     assert float((plain - plain[:1]).abs().max()) > 0.01
@@ -102,6 +102,19 @@ def test_a_whole_update_agrees_with_the_plain_path(build: Build, dtype: torch.dt
         gradients.append(torch.cat([p.grad.flatten() for p in problem.model.parameters() if p.grad is not None]))
     assert objectives[0] == pytest.approx(objectives[1], abs=1e-5 if dtype == torch.float32 else 1e-12)
     assert float(torch.nn.functional.cosine_similarity(*gradients, dim=0)) > 0.999
+
+
+def test_states_that_are_not_perturbed_are_those_of_the_update(build: Build) -> None:
+    problem = parsing_problem(build, "default", torch.float64)
+    batch = gold_batch(problem.model)
+    method = NaturalEvolution(population=4, perturb="pattern", pattern=["*arcs*"])
+    for _ in range(2):
+        found = [
+            method.backward(p, batch, torch.Generator().manual_seed(1)).objective for p in (problem, Plain(problem))
+        ]
+        assert found[0] == pytest.approx(found[1], abs=1e-12)
+        with torch.no_grad():
+            problem.model.encoder.lstm.forwards[0].weight_ih_l0.normal_(generator=torch.Generator().manual_seed(2))
 
 
 def test_parameters_that_are_not_finite_fail_in_either_path(build: Build) -> None:

@@ -98,3 +98,26 @@ def test_nes_lowers_the_reconstruction_and_spares_frozen_parameters(build: Build
             optimiser.step()
     assert objectives[-1] < objectives[0]
     assert all((parameter.grad is None) == frozen for parameter in model.decoder.own.parameters())
+
+
+@pytest.mark.parametrize("preset", ["default", "kg"])
+def test_the_parts_of_a_batch_are_scored_and_judged_like_the_whole(
+    build: Build, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parser_vae.parsing.problem.PART", 3)
+    model = build(preset).double().eval()
+    problem = ParsingProblem(model, ProjectiveTrees())
+    batch = gold_batch(model)
+    parts = problem.divided(batch)
+    assert [len(part) for part in parts] == [3, 1]
+    assert parts[1].words.shape == (1, 3) and len(parts[1].characters) == 3 < len(batch.characters)
+    whole = problem.scores(batch)
+    trees = problem.structure.argmax(whole, batch.lengths)
+    losses = problem.reconstruction(batch, trees)
+    for part, rows in zip(parts, (slice(0, 3), slice(3, 4)), strict=True):
+        size = part.words.shape[1]
+        inside = problem.structure.inside((size, size), part.lengths)
+        scores = problem.scores(part)
+        torch.testing.assert_close(scores * inside, whole[rows, :size, :size] * inside, rtol=0, atol=1e-12)
+        found = problem.reconstruction(part, trees[rows, :size, :size])
+        torch.testing.assert_close(found, losses[rows], rtol=0, atol=1e-12)
