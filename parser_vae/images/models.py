@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from parser_vae.images.dense import Dense
 from parser_vae.structures import Binary, Categorical, PairwiseBinary, Structure
 from parser_vae.structures.binary import Solver
 from parser_vae.training.config import Settings
@@ -84,8 +85,8 @@ class ImageModel(nn.Module):
 def _fc(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the networks pixels-hidden-ReLU-parts and codes-hidden-ReLU-pixels."""
     pixels = shape[0] * shape[1] * shape[2]
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, parts))
-    return encoder, nn.Sequential(nn.Linear(codes, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
+    encoder = nn.Sequential(nn.Flatten(), Dense(pixels, hidden), nn.ReLU(), Dense(hidden, parts))
+    return encoder, nn.Sequential(Dense(codes, hidden), nn.ReLU(), Dense(hidden, pixels))
 
 
 def _cnn(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Sequential, nn.Sequential]:
@@ -103,8 +104,8 @@ def _cnn(shape: Shape, hidden: int, parts: int, codes: int) -> tuple[nn.Sequenti
     for into, out in ((channels, 32), (32, 64), (64, 128)):
         down += [nn.Conv2d(into, out, 3, stride=2, padding=1), nn.ReLU()]
     end, start = sides[3], sides[4]
-    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(128 * end[0] * end[1], parts))
-    up: list[nn.Module] = [nn.Linear(codes, 128 * start[0] * start[1]), nn.ReLU(), nn.Unflatten(1, (128, *start))]
+    encoder = nn.Sequential(*down, nn.Flatten(), Dense(128 * end[0] * end[1], parts))
+    up: list[nn.Module] = [Dense(codes, 128 * start[0] * start[1]), nn.ReLU(), nn.Unflatten(1, (128, *start))]
     for step, (into, out) in enumerate(((128, 64), (64, 64), (64, 32), (32, channels))):
         target = sides[3 - step]
         extra = (1 - target[0] % 2, 1 - target[1] % 2)

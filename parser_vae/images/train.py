@@ -212,7 +212,9 @@ def _plan(
     states = nn.ModuleDict({name: one.state for name, one in methods.items() if one.state is not None})
     return Plan(
         model=problem.module,
-        optimiser=torch.optim.Adam([*problem.module.parameters(), *states.parameters()], lr=options.learning_rate),
+        optimiser=torch.optim.Adam(
+            [*problem.module.parameters(), *states.parameters()], lr=options.learning_rate, fused=True
+        ),
         epochs=options.epochs + pretraining,
         batches=batches,
         step=step,
