@@ -16,7 +16,7 @@ from parser_vae.files import write_text_atomically
 from parser_vae.images.bounds import as_batch, measure
 from parser_vae.images.data import Images, ImageSet, binarised, draw_pixels, load_images
 from parser_vae.images.mixture import MixtureModel
-from parser_vae.images.models import ImageModel, Shape, structure_of
+from parser_vae.images.models import ImageModel, Shape, start_at_mean, structure_of
 from parser_vae.images.pictures import flips, reconstructions, templates, write_sheet
 from parser_vae.images.probes import flip_rates, gradient_variance, smoothing_gap, train_reader
 from parser_vae.images.problem import ImageBatch, ImageProblem, LabelProblem, MixtureProblem, gold_codes
@@ -91,6 +91,8 @@ def train(
     options = settings.training
     torch.manual_seed(options.seed)
     problem = new_problem(settings, _shape(images.train))
+    if settings.model.start == "mean_image":
+        start_at_mean(problem.model.decoder, images.train.pixels)
     problem.module.to(device)
     methods = {"images": build_method(settings.method, settings)}
     methods["images"].check(problem)

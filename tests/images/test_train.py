@@ -21,7 +21,7 @@ from parser_vae.images.probes import bias_and_variance, encoder_gradients, smoot
 from parser_vae.images.problem import ImageBatch, ImageProblem
 from parser_vae.images.recipes import cells_of, read_recipe
 from parser_vae.images.settings import ImageSettings
-from parser_vae.images.train import balanced, load_for, new_problem
+from parser_vae.images.train import balanced, load_for, load_trained, new_problem
 from parser_vae.methods import METHODS, Enumeration
 from parser_vae.training import loop as loop_module
 from parser_vae.training.config import load_settings
@@ -344,3 +344,16 @@ def test_a_reference_to_what_is_not_a_number_cannot_be_plotted() -> None:
 
     with pytest.raises(InputError):
         _number("mnist")
+
+
+@pytest.mark.parametrize("extra", [[], ["--set=model.network=cnn"], ["--set=model.continuous=3"]])
+@pytest.mark.parametrize("start", ["mean_image", "random"])
+def test_a_decoder_starts_at_the_mean_image_unless_told_otherwise(tmp_path: Path, extra: list[str], start: str) -> None:
+    """The rate is too small to train, so what is written is the start; a convolution has one bias for all pixels."""
+    still = ["--epochs=1", "--set=training.learning_rate=1e-12", f"--set=model.start={start}"]
+    assert cli.run(["images", "train", "--out", str(tmp_path / "model"), *SMALL, *still, *extra]) == 0
+    settings, problem = load_trained(tmp_path / "model")
+    mean = load_for(settings).train.pixels.float().mean(0).flatten() / 255
+    shares = list(problem.model.decoder.parameters())[-1].detach().sigmoid()
+    wanted = mean.mean().expand(1) if len(shares) == 1 else mean.clamp(1e-3, 1 - 1e-3)
+    assert torch.allclose(shares, wanted, atol=1e-4) == (start == "mean_image")
