@@ -30,14 +30,14 @@ class ModelSettings(Settings):
     """What the latent variable is, and how large the networks around it."""
 
     latent: Latent = Field("categorical", description="categorical, binary, pairwise or supermodular (bits in pairs)")
-    size: int = Field(20, ge=2, description="classes, or bits")
+    size: int = Field(20, ge=2, le=10_000_000, description="classes, or bits")
     solver: Solver | None = Field(
         None, description="search for the best pairwise bits; default: exhaustive, max_flow for supermodular"
     )
     network: Network = Field("fc", description="fc: one hidden layer each way; cnn: convolutions")
-    hidden: int = Field(300, ge=1, description="width of the fully connected hidden layers")
+    hidden: int = Field(300, ge=1, le=10_000_000, description="width of the fully connected hidden layers")
     continuous: int = Field(
-        0, ge=0, description="Gaussian numbers for each class, or beside the bits; 0: discrete only"
+        0, ge=0, le=10_000_000, description="Gaussian numbers for each class, or beside the bits; 0: discrete only"
     )
     start: Start = Field(
         "mean_image", description="the decoder's first output: mean_image, the train images' mean, or random"

@@ -357,3 +357,61 @@ def test_a_decoder_starts_at_the_mean_image_unless_told_otherwise(tmp_path: Path
     shares = list(problem.model.decoder.parameters())[-1].detach().sigmoid()
     wanted = mean.mean().expand(1) if len(shares) == 1 else mean.clamp(1e-3, 1 - 1e-3)
     assert torch.allclose(shares, wanted, atol=1e-4) == (start == "mean_image")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--set=model.hidden=9000000"], "the model would have 1,242,000,068 parameters, more than 100,000,000; make "
+         "model.size, model.hidden or model.continuous smaller"),
+        (["--set=training.learning_rate=1e30", "--epochs=1"],
+         "epoch 1: the objective is nan; lower training.learning_rate or training.clip"),
+    ],
+)  # fmt: skip
+def test_absurd_numbers_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert cli.run(["images", "train", "--out", str(tmp_path / "model"), *SMALL, *flags]) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ([1, 8], "manifest.json says that images are [1, 8]; expected three whole numbers"),
+        ([1, 9, 8], "its weights are not those of its config.toml and manifest.json; train again"),
+    ],
+)
+def test_a_damaged_model_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: list[int], said: str
+) -> None:
+    out = tmp_path / "model"
+    assert cli.run(["images", "train", "--out", str(out), "--epochs=1", *SMALL]) == 0
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    (out / "manifest.json").write_text(json.dumps(manifest | {"shape": shape}), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.run(["images", "evaluate", str(out), "--threads=1"]) == 1
+    assert capsys.readouterr().err == f"error: {out}: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("samples = 4", "sampels = 4", "the recipe: unknown key importance.sampels; did you mean importance.samples?"),
+        ("seeds = [1]", "seeds = [1, 1]", "the recipe's seeds are 1, 1; expected at least one, none twice, made of "
+         "letters, digits, points, plus, minus and underscores"),
+        ("arms.same", 'arms."../same"', "the recipe's arms are ../same, tempered, mixture, uniform; expected at least "
+         "one, none twice, made of letters, digits, points, plus, minus and underscores"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    """Its folder has a space and a letter beyond ASCII; nothing is written."""
+    text = (Path(__file__).parents[2] / "configs/images/bartler-proposals.toml").read_text(encoding="utf-8")
+    recipe = tmp_path / "mein büro" / "rezept.toml"
+    recipe.parent.mkdir()
+    recipe.write_text(text.replace(old, new), encoding="utf-8")
+    assert cli.run(["images", "compare", str(recipe), "--out", str(tmp_path / "out"), "--threads=1"]) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+    assert not (tmp_path / "out").exists()
