@@ -17,7 +17,10 @@ def adapt(
     model: Annotated[Path | None, typer.Option("--from", help="The model that pretrain wrote.", metavar="DIR")] = None,
     target: Annotated[
         list[Path] | None,
-        typer.Option(help="Sentences of the target domain; trees in them are ignored.", metavar="FILE"),
+        typer.Option(
+            help="Sentences of the target domain: CoNLL-U, trees ignored, or .txt, one a line, spaces between words.",
+            metavar="FILE",
+        ),
     ] = None,
     source: Annotated[
         Path | None, typer.Option(help="Labelled source treebank, to anchor or mix and to select on.", metavar="FILE")

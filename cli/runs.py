@@ -57,9 +57,11 @@ def start_run(
         InputError: A setting is wrong, differs from the recorded one, or ``out`` may not be written.
     """
     from parser_vae.files import write_text_atomically
+    from parser_vae.methods.ranks import require_joined_processes
     from parser_vae.training.checkpoint import CONFIG, check_output, prepare_output
     from parser_vae.training.config import dump_settings, load_settings, require_same_settings
 
+    require_joined_processes()
     check_output(out, resume, overwrite)
     recorded = out / CONFIG if resume and (out / CONFIG).exists() else None
     settings = load_settings(model, common.config or recorded, common.overrides or (), flags)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from parser_vae.errors import LostProcessError
+from parser_vae.errors import ConfigError, LostProcessError
 
 Item = TypeVar("Item")
 
@@ -30,6 +30,12 @@ def joined_processes() -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def require_joined_processes() -> None:
+    """Raise ``ConfigError`` where ``torchrun`` started this process for work that processes do not share."""
+    if distributed.is_available() and distributed.is_torchelastic_launched() and not _joined():
+        raise ConfigError("this command works in one process; leave torchrun out")
 
 
 def process_count() -> int:

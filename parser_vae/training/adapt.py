@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_diverge
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.methods.ranks import is_first, process_count, wait_for_all
 from parser_vae.parser import Parser
+from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card, choice_lines, score_lines
 from parser_vae.training.checkpoint import write_model
@@ -96,6 +97,8 @@ def adapt(
     course = adaptation.run(out, resume, progress)
     history = course.outcome.history
     warning = likely_to_hurt(history, course.chosen, None if divergence is None else divergence.accuracy)
+    if warning is not None and settings.training.keep == "best":
+        course = source_kept(course, material.before.model)
     if not is_first():
         return AdaptResult(course, None, None, divergence, choices(history), warning)
     report = last_report = None
@@ -116,6 +119,12 @@ def adapt(
     return result
 
 
+def source_kept(course: Course, source: ParserModel) -> Course:
+    """Return the course with the source parser kept in place of one that adapting has likely made worse."""
+    why = "those from before adaptation, which has likely hurt (training.keep=last keeps the adapted ones)"
+    return replace(course, kept=source, last=course.last or course.kept, chosen=0, why=why)
+
+
 def read_material(settings: AdaptSettings) -> Material:
     """Return everything that the settings name, read and checked.
 
@@ -130,7 +139,7 @@ def read_material(settings: AdaptSettings) -> Material:
             raise InputError(
                 f"--teacher {folder}: knows other relations than {data.model}; give parsers trained on the same source"
             )
-    target = [s for path in data.target for s in read_treebank(path, trees="ignore").sentences]
+    target = [s for path in data.target for s in read_raw(path)]
     silver = [s for path in data.silver for s in read_treebank(path).sentences]
     source, dev = _source(settings, before)
     labelled = [] if data.target_train is None else list(read_treebank(data.target_train).sentences)
@@ -144,6 +153,16 @@ def read_material(settings: AdaptSettings) -> Material:
         )
     watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
     return Material(before, model, target, source, labelled, dev, silver, teachers, watch)
+
+
+def read_raw(path: Path) -> Sequence[Sentence]:
+    """Return the sentences of a file without their trees: words with blanks between in ``.txt``, CoNLL-U in others.
+
+    Raises:
+        TreebankError: The file is malformed.
+    """
+    is_text = path.name.removesuffix(".gz").endswith(".txt")
+    return read_treebank(path, trees="ignore", input="words" if is_text else "conllu").sentences
 
 
 def unknown_relations(material: Material) -> list[str]:

@@ -183,7 +183,7 @@ def check_output(folder: Path, resume: bool, overwrite: bool) -> None:
     """Raise ``InputError`` where a run in ``folder`` would mix with something else; nothing is changed.
 
     A missing or empty folder is always fine. With ``resume`` it may hold a run; one that was stopped before its first
-    checkpoint starts from the beginning. With ``overwrite`` a former run in it is to be discarded.
+    checkpoint starts from the beginning. With ``overwrite`` a former run in it is to be discarded, and nothing else.
     """
     if resume and overwrite:
         raise InputError("--resume continues a run and --overwrite discards it; give one of them")
@@ -196,6 +196,8 @@ def check_output(folder: Path, resume: bool, overwrite: bool) -> None:
         raise InputError(
             f"--out {folder}: not empty; continue with --resume, discard it with --overwrite, or name another"
         )
+    if overwrite and present and MANIFEST not in present and not {CONFIG, LOG} <= present:
+        raise InputError(f"--out {folder}: holds files but no run to discard; name a run's folder, or another")
 
 
 def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:

@@ -55,7 +55,7 @@ class DcstAdaptation:
                 for forms, tree in zip(students.target, trees, strict=True)
             ]
             student = students.train(
-                out / ROUNDS / "1-1", self.seed, "scratch", lambda model: self._plan(model, tagged), progress
+                out / ROUNDS / "1-1", self.seed, None, lambda model: self._plan(model, tagged), progress
             )
             history.append({"epoch": 1, **students.values([student.model]), "steps": student.steps})
             told.event("epoch", **history[1])

@@ -60,6 +60,11 @@ class GradientAdaptation:
                     "with --source"
                 )
             self.labelled = [encode(model.indexer, sentence) for sentence in material.source]
+        elif material.labelled:
+            raise ConfigError(
+                f"--target-train: {settings.method} reads no labelled sentences while objective.supervised_weight is "
+                "0; add --set objective.supervised_weight=1, or adapt by self-training"
+            )
         self.held_out = None if material.dev is None else HeldOut(model.indexer, material.dev)
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:

@@ -119,7 +119,7 @@ def likely_to_hurt(history: Sequence[Mapping[str, Any]], kept: int | None, domai
         told = f"the domains are apart (told from each other {domain_accuracy:.0f}% of the time)"
     return (
         f"adapting has likely hurt: it changed {100 - agreement:.1f}% of the heads on held-out target sentences, more "
-        f"than the {100 - before:.1f}% that the source parser gets wrong at home, and {told}; consider the source model"
+        f"than the {100 - before:.1f}% that the source parser gets wrong at home, and {told}"
     )
 
 

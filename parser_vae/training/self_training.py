@@ -1,8 +1,9 @@
 """Self-training: parsers that agree on raw target sentences teach new parsers, round after round.
 
 The classic recipe (McClosky et al., 2006; Reichart and Rappoport, 2007) in the form that suits parsers with marginals:
-every arc counts as much as the teachers believe it, the teachers of later rounds are ensembles, and each student
-starts from scratch and reads the labelled source as well.
+every arc counts as much as the teachers believe it, several teachers are an ensemble, and a student reads the labelled
+source as well. By default one parser teaches itself: a round is one pass over source and target, after which it parses
+the target anew.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class SelfTrainingAdaptation:
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the rounds; the students live below ``out``."""
         teachers: Sequence[ParserModel] = self.students.teachers
+        starts = [None if self.settings.start == "scratch" else self.students.base] * self.settings.students
         steps, seconds = 0, 0.0
         with JsonLog(out / LOG) as log:
             told = Several([log, progress])
@@ -68,8 +70,10 @@ class SelfTrainingAdaptation:
             for number in range(1, self.settings.rounds + 1):
                 trees = silver_trees(teachers, self.students.target)
                 count = 1 if number == self.settings.rounds else self.settings.students
-                students = [self._student(number, k, trees, out, progress) for k in range(1, count + 1)]
+                students = [self._student(number, k, starts[k], trees, out, progress) for k in range(count)]
                 teachers = [student.model for student in students]
+                if self.settings.start == "previous":
+                    starts = list(teachers)
                 steps += sum(student.steps for student in students)
                 seconds += sum(student.seconds for student in students)
                 values = {"confidence": confidence(trees), **self.students.values(teachers)}
@@ -79,8 +83,10 @@ class SelfTrainingAdaptation:
         why = f"round {self.settings.rounds}'s"
         return Course(teachers[0], None, Outcome(history, {}, steps, seconds), self.settings.rounds, why)
 
-    def _student(self, number: int, k: int, trees: Sequence[SilverTree], out: Path, progress: Progress) -> Student:
-        """Return student ``k`` of a round."""
+    def _student(
+        self, number: int, k: int, start: ParserModel | None, trees: Sequence[SilverTree], out: Path, progress: Progress
+    ) -> Student:
+        """Return student ``k``, counted from 0, of a round, with the first weights of ``start`` or new ones."""
         settings = self.settings
         examples = self.labelled + [
             self._example(forms, tree) for forms, tree in zip(self.students.target, trees, strict=True)
@@ -94,11 +100,11 @@ class SelfTrainingAdaptation:
                 Schedule(settings.epochs, settings.batch_size, settings.learning_rate, settings.clip, settings.average),
                 evaluate=dict,
                 selections=(),
-                what=f"round {number}, student {k}",
+                what=f"round {number}, student {k + 1}",
             )
 
-        seed = 10_000 * self.seed + 100 * number + k
-        return self.students.train(out / ROUNDS / f"{number}-{k}", seed, settings.start, plan_of, progress)
+        seed = 10_000 * self.seed + 100 * number + k + 1
+        return self.students.train(out / ROUNDS / f"{number}-{k + 1}", seed, start, plan_of, progress)
 
     def _example(self, forms: Sequence[str], tree: SilverTree) -> Example:
         settings = self.settings

@@ -54,7 +54,9 @@ class AdaptData(Settings):
     """The files of an adaptation."""
 
     model: Path = Field(description="folder of the pretrained model")
-    target: list[Path] = Field(min_length=1, description="raw target sentences, CoNLL-U (trees are ignored)")
+    target: list[Path] = Field(
+        min_length=1, description="raw target sentences: CoNLL-U, or .txt with one sentence a line"
+    )
     source: Path | None = Field(None, description="labelled source sentences to mix in, where the method can")
     dev: Path | None = Field(None, description="labelled sentences to select on; default: the model's own dev file")
     test: Path | None = Field(None, description="labelled target sentences, only reported, never selected on")
@@ -88,14 +90,18 @@ class Objective(Settings):
 class SelfTrainingSettings(Settings):
     """Rounds of students that learn from the source and from their teachers' trees of the target."""
 
-    rounds: int = Field(2, ge=1, description="how often new students are taught by the former ones")
+    rounds: int = Field(4, ge=1, description="how often new students are taught by the former ones")
     students: int = Field(1, ge=1, description="students of every round but the last, which has one")
-    epochs: int = Field(4, ge=1, description="passes of a student over source and target")
+    epochs: int = Field(1, ge=1, description="passes of a student over source and target in a round")
     batch_size: int = Field(16, ge=1, description="sentences a step")
-    learning_rate: float = Field(2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth")
+    learning_rate: float = Field(
+        2e-3, gt=0, description="Adam's step size, falling linearly to a twentieth in each round"
+    )
     clip: float = Field(5.0, gt=0, description="largest norm of a gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of weights")
-    start: Literal["scratch", "base"] = Field("base", description="a student's first weights: new, or the source's")
+    start: Literal["previous", "base", "scratch"] = Field(
+        "previous", description="a student's first weights: its predecessor's in the round before, the source's, or new"
+    )
     targets: Literal["trees", "distribution"] = Field(
         "trees", description="what teachers give: the best tree, or the probabilities of all arcs"
     )
@@ -127,7 +133,9 @@ class AdaptTraining(Settings):
         0.05, ge=0, lt=1, description="share of the target sentences that is watched, and not learnt from"
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="which epoch a gradient method keeps: best on the source's dev sentences, or the last"
+        "best",
+        description="best: a gradient method's best epoch on the source's dev sentences, and the weights from before "
+        "where adapting has likely hurt; or the last weights",
     )
     seconds: float | None = Field(
         None, gt=0, description="stop a gradient method after the update that passes this many seconds"

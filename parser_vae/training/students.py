@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -21,8 +20,6 @@ from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.loop import Loop, Plan
 from parser_vae.training.material import Material
 from parser_vae.training.progress import Progress
-
-Start = Literal["scratch", "base"]
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,17 @@ class Students:
         return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
 
     def train(
-        self, folder: Path, seed: int, start: Start, plan_of: Callable[[ParserModel], Plan], progress: Progress
+        self,
+        folder: Path,
+        seed: int,
+        start: ParserModel | None,
+        plan_of: Callable[[ParserModel], Plan],
+        progress: Progress,
     ) -> Student:
-        """Return a student trained by the plan made for it, or read from ``folder`` where it was trained before."""
+        """Return a student trained by the plan made for it, or read from ``folder`` where it was trained before.
+
+        Its first weights are those of the encoder of ``start``, or new ones.
+        """
         if (folder / MANIFEST).exists() and not has_state(folder):
             stored = read_model(folder)
             model = restore(stored.tensors, stored.manifest, folder).eval()
@@ -101,14 +106,14 @@ class Students:
         remove_state(folder)
         return Student(model.eval(), outcome.steps, outcome.seconds)
 
-    def _new(self, start: Start) -> ParserModel:
-        """Return a parser with new weights, or the old ones, that shares the frozen language model."""
+    def _new(self, start: ParserModel | None) -> ParserModel:
+        """Return a parser with the encoder's weights of ``start``, or new ones, that shares the frozen decoder."""
         model = copy.copy(self.blank)
         model._modules = dict(self.blank._modules)
         former = self.base.encoder
         model.encoder = Encoder(former.settings, self.blank.vocabulary, former.embedding.vectors)
-        if start == "base":
-            model.encoder.load_state_dict(former.state_dict())
+        if start is not None:
+            model.encoder.load_state_dict(start.encoder.state_dict())
         return model
 
 

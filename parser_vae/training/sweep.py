@@ -4,7 +4,7 @@ A sweep's folder holds::
 
     config.toml                      the recipe
     sources/SOURCE.SEED/             source models, unless the recipe keeps them elsewhere
-    cells/PAIR/ROW/SEED/             settings.json, cpu.json, run/ while it runs; cell.json and predicted.conllu after
+    cells/PAIR/ROW/SEED/             settings.json, cpu.json, run/ while it runs; cell.json and trees.gz after
     table.md  table.json  table.html
 """
 
@@ -49,11 +49,12 @@ from parser_vae.training.sweep_settings import (
     pretraining,
     rows_of,
 )
-from parser_vae.treebank.conllu import read_treebank, write_treebank
+from parser_vae.treebank.conllu import read_treebank
 from parser_vae.treebank.sentence import Sentence
+from parser_vae.treebank.trees import read_trees, write_trees
 
 FORMAT = 1
-RESULT, PREDICTED, SETTINGS, CPU, RUN = "cell.json", "predicted.conllu", "settings.json", "cpu.json", "run"
+RESULT, TREES, SETTINGS, CPU, RUN = "cell.json", "trees.gz", "settings.json", "cpu.json", "run"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Adapted:
     parser: Parser
     outcome: Outcome | None
     chosen_epoch: int | None
+    warning: str | None = None
 
 
 def check_sweep(settings: SweepSettings, out: Path) -> None:
@@ -97,9 +99,10 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
     """Run one cell to its end, or continue it, and write its predictions and ``cell.json``."""
     seeds = [cell.seed, *(seed for seed in cell.row.teachers if seed != cell.seed)]
     model, *teachers = [source_model(settings, out, cell.pair, seed, progress, threads) for seed in seeds]
-    given = _resolved_settings(settings, cell, model)
     cell.folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(cell.folder / SETTINGS, _json({"row": _told(cell), "settings": given}))
+    write_text_atomically(
+        cell.folder / SETTINGS, _json({"row": _told(cell), "settings": _resolved(settings, cell, model)})
+    )
     meter = Meter(cell.folder / CPU, progress)
     try:
         adapted = _adapted(settings, cell, model, teachers, meter)
@@ -108,7 +111,7 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
     cpu_seconds = 0.0 if cell.row.method == SOURCE else meter.seconds
     gold = read_treebank(cell.pair.target_test).sentences
     predicted = adapted.parser.parse(gold)
-    write_treebank(cell.folder / PREDICTED, predicted)
+    write_trees(cell.folder / TREES, predicted)
     ratios = attachment(gold, predicted)
     result = {
         "format": FORMAT,
@@ -119,6 +122,8 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
         "scores": _scores(ratios),
         "change": _change(cell, gold, ratios),
         "chosen_epoch": adapted.chosen_epoch,
+        "history": [] if adapted.outcome is None else adapted.outcome.history,
+        "warning": adapted.warning,
         "updates": 0 if adapted.outcome is None else adapted.outcome.steps,
         "cpu_seconds": round(cpu_seconds, 2),
         "sessions": meter.sessions,
@@ -126,7 +131,6 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
         "commit": current_commit(),
         "version": parser_vae.__version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": given,
     }
     if cell.row.method == CONTROL:
         result["compute_ratio"] = round(cpu_seconds / _cpu_seconds_of_other(cell), 4)
@@ -155,7 +159,7 @@ def _adapted(settings: SweepSettings, cell: Cell, model: Path, teachers: list[Pa
         )
         return Adapted(Parser.load(run), outcome, outcome.chosen.get("encoder."))
     result = adapt(adaptation(cell, model, teachers), run, resume=True, progress=meter)
-    return Adapted(Parser.load(run), result.course.outcome, result.course.chosen)
+    return Adapted(Parser.load(run), result.course.outcome, result.course.chosen, result.warning)
 
 
 def source_model(
@@ -192,7 +196,7 @@ def sweep_table(settings: SweepSettings, out: Path, *, resamples: int = 10_000) 
     for cell in cells_of(settings, out):
         if (cell.folder / RESULT).exists():
             result = read_cell(cell.folder)
-            predicted = read_treebank(cell.folder / PREDICTED).sentences
+            predicted = read_trees(cell.folder / TREES, gold[cell.pair.name])
             runs[cell.row.name, cell.pair.name, cell.seed] = Run(
                 attachment(gold[cell.pair.name], predicted),
                 int(result["updates"]),
@@ -243,14 +247,16 @@ def _compared_with(settings: SweepSettings, name: str) -> list[str]:
     return [SOURCE, *(row.name for row in settings.methods if row.like == name)]
 
 
-def _resolved_settings(settings: SweepSettings, cell: Cell, model: Path) -> dict[str, Any]:
-    """Return all settings of a cell, as plain values."""
+def _resolved(settings: SweepSettings, cell: Cell, model: Path) -> dict[str, Any]:
+    """Return all settings of a cell as plain values, but for the files, which pair, row and seed name."""
     if cell.row.method == SOURCE:
         return {}
-    if cell.row.method == CONTROL:
-        told = pretraining(settings, cell.pair, cell.seed, None, cell.row).model_dump(mode="json", exclude_none=True)
-        return told | {"like": cell.row.like}
-    return adaptation(cell, model).model_dump(mode="json", exclude_none=True)
+    told = (
+        pretraining(settings, cell.pair, cell.seed, None, cell.row)
+        if cell.row.method == CONTROL
+        else adaptation(cell, model)
+    )
+    return told.model_dump(mode="json", exclude_none=True, exclude={"data"})
 
 
 def _told(cell: Cell) -> dict[str, Any]:
@@ -286,7 +292,7 @@ def _change(cell: Cell, gold: tuple[Sentence, ...], ratios: Ratios) -> dict[str,
     """Return the paired change against the source model's cell of the same pair and seed."""
     if cell.row.method == SOURCE:
         return None
-    before = read_treebank(cell.folder.parents[1] / SOURCE / str(cell.seed) / PREDICTED).sentences
+    before = read_trees(cell.folder.parents[1] / SOURCE / str(cell.seed) / TREES, gold)
     paired = PairedRuns((attachment(gold, before),), (ratios,))
     changes = paired.changes(resamples=10_000, level=0.95, rng=np.random.default_rng(0))
     return {

@@ -122,10 +122,11 @@ def test_a_mistake_leaves_the_model_that_was_to_be_overwritten(
 ) -> None:
     out = tmp_path / "model"
     out.mkdir()
-    (out / "model.safetensors").write_text("precious")
+    for name in ("config.toml", "log.jsonl", "model.safetensors"):
+        (out / name).write_text("precious")
     path, message = malformed("cycle")
     fails_with(["pretrain", "--train", str(path), "--out", str(out), "--overwrite"], message, capsys)
-    assert [file.read_text() for file in out.iterdir()] == ["precious"]
+    assert [file.read_text() for file in out.iterdir()] == ["precious"] * 3
 
 
 METHOD = ("--method", "nes")
@@ -213,3 +214,11 @@ def test_what_is_missing_or_unknown(
     assert re.fullmatch(r"error: [^\n]+\n", error)
     assert error.startswith(f"error: {message.format(**names)}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_cannot_be_shared_refuses_torchrun(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one-of-two")
+    arguments = ["pretrain", "--train", str(files / "train.conllu"), "--out", str(tmp_path / "out")]
+    fails_with(arguments, "error: this command works in one process; leave torchrun out\n", capsys)

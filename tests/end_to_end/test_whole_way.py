@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from parser_vae import cli, load, read_treebank
-from tests.end_to_end.conftest import adapt_arguments
+from parser_vae.training import adapt
+from tests.end_to_end.conftest import adapt_arguments, self_training_arguments
 
 MODEL_FILES = ["MODEL_CARD.md", "config.toml", "log.jsonl", "manifest.json", "model.safetensors"]
 
@@ -40,6 +43,33 @@ def test_a_recipe_leaves_its_students_beside_the_model(self_trained_model: Path)
     assert 0 < events[-1]["confidence"] <= 1
 
 
+def self_trained(files: Path, source_model: Path, out: Path, *settings: str) -> dict[str, torch.Tensor]:
+    """The BiLSTM after two rounds of self-training with some settings."""
+    data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--out", str(out)]
+    given = [f"--set=self_training.{setting}" for setting in ("rounds=2", *settings)]
+    assert cli.run(["adapt", *data, *given, "--quiet", "--threads=1"]) == 0
+    tensors = load_file(out / "model.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("weights.encoder.lstm")}
+
+
+def test_a_student_starts_from_its_predecessor_the_source_parser_or_new_weights(
+    files: Path, source_model: Path, tmp_path: Path
+) -> None:
+    source = load_file(source_model / "model.safetensors")
+    hardly = ("learning_rate=1e-12", "average=0")
+    for start in ("previous", "base", "scratch"):
+        still = self_trained(files, source_model, tmp_path / f"{start}-still", f"start={start}", *hardly)
+        stays = all(torch.allclose(source[name], tensor, atol=1e-6) for name, tensor in still.items())
+        assert stays == (start != "scratch")
+    went_on = self_trained(files, source_model, tmp_path / "went-on", "start=previous")
+    again = self_trained(files, source_model, tmp_path / "again", "start=base")
+    moved, moved_again = (
+        sum(float((source[name] - tensor).square().sum()) for name, tensor in after.items())
+        for after in (went_on, again)
+    )
+    assert moved > moved_again  # two passes lead further from the source than one
+
+
 def test_dcst_adapts_from_file_to_file(files: Path, source_model: Path, tmp_path: Path) -> None:
     data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--test", str(files / "test.conllu")]
     common = ["--method", "dcst", "--set=dcst.epochs=2", "--quiet", "--threads=1"]
@@ -62,6 +92,45 @@ def test_relations_that_the_model_does_not_know_are_counted(
     found = re.search(note, capsys.readouterr().err)
     assert found
     assert 0 < int(found[1]) < int(found[2])
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_where_adapting_has_likely_hurt_the_source_parser_is_kept(
+    keep: str, files: Path, source_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapt, "likely_to_hurt", lambda *_: "adapting has likely hurt: a test says so")
+    arguments = [*self_training_arguments(files, source_model, tmp_path / "out"), f"--set=training.keep={keep}"]
+    assert cli.run(arguments) == 0
+    parsers = load(source_model), load(tmp_path / "out")
+    sentences = read_treebank(files / "test.conllu").sentences
+    before, after = (parser.analyse(sentences)[0].arc_scores for parser in parsers)
+    assert torch.equal(torch.as_tensor(before), torch.as_tensor(after)) == (keep == "best")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["adapted"]["epoch"] == (
+        0 if keep == "best" else 2
+    )
+    assert "**Warning**: adapting has likely hurt" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+def test_target_sentences_may_be_plain_text(files: Path, source_model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "target.txt"
+    sentences = read_treebank(files / "target.conllu", trees="ignore").sentences
+    text.write_text("".join(" ".join(sentence.forms) + "\n" for sentence in sentences), encoding="utf-8")
+    small = ["--set=self_training.rounds=1", "--quiet", "--threads=1"]
+    for target in (files / "target.conllu", text):
+        arguments = ["adapt", "--from", str(source_model), "--target", str(target)]
+        assert cli.run([*arguments, "--out", str(tmp_path / target.suffix), *small]) == 0
+    first, second = (load_file(tmp_path / suffix / "model.safetensors") for suffix in (".conllu", ".txt"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_a_gradient_method_says_when_it_would_not_read_labelled_sentences(
+    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = ["--target-train", str(files / "test.conllu")]
+    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "out"), *labelled]) == 1
+    assert capsys.readouterr().err.startswith("error: --target-train: nes reads no labelled sentences while ")
+    weighted = [*labelled, "--set=objective.supervised_weight=1"]
+    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "out"), *weighted]) == 0
 
 
 @pytest.mark.parametrize("method", ["self-training", "dcst"])

@@ -333,3 +333,10 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("mine")
     prepare_output(tmp_path, resume=False, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_without_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("mine")
+    with pytest.raises(InputError, match=r"holds files but no run to discard; name a run's folder, or another$"):
+        prepare_output(tmp_path, resume=False, overwrite=True)
+    assert (tmp_path / "config.toml").read_text() == "mine"

@@ -154,7 +154,7 @@ def test_a_file_that_is_missing_or_not_toml(tmp_path: Path) -> None:
         training=st.builds(
             Training,
             epochs=st.integers(1, 2**62),
-            rate=st.floats(allow_nan=False),
+            rate=st.floats(allow_nan=False, allow_infinity=False),
             name=st.text(st.characters(codec="utf-8")),
         ),
     )
