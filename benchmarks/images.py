@@ -153,7 +153,7 @@ def our_step(name: str, section: dict[str, object], x: Tensor) -> Callable[[], N
     assert isinstance(problem, ImageProblem)
     method = build_method(name, settings)
     state = [] if method.state is None else list(method.state.parameters())
-    optimiser = torch.optim.Adam([*problem.module.parameters(), *state], lr=1e-3)
+    optimiser = torch.optim.Adam([*problem.module.parameters(), *state], lr=1e-3, fused=True)
     batch = ImageBatch(x.view(-1, 1, 28, 28))
     generator = torch.Generator().manual_seed(0)
 
@@ -167,7 +167,7 @@ def our_step(name: str, section: dict[str, object], x: Tensor) -> Callable[[], N
 
 def straight_step(backward: Callable[[Straight, Tensor], None], x: Tensor) -> Callable[[], None]:
     model = Straight()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
         optimiser.zero_grad()

@@ -62,7 +62,7 @@ def evaluate(
     model: ModelFolder,
     data: DataFolder = None,
     latent: Annotated[str | None, typer.Option(help="Expectation: exact, sample, perturb or map.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Latents drawn per image where it is not exact.")] = 10,
+    samples: Annotated[int, typer.Option(min=1, max=10_000, help="Latents drawn per image where not exact.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print how good a model is on its test images."""
@@ -99,6 +99,7 @@ def show(
 
     common.prepare_torch()
     settings, problem = load_trained(model, data)
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_sheet(output, sheet(problem, load_for(settings).test))
     print(output.resolve())
 

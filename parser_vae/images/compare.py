@@ -132,6 +132,8 @@ def table(recipe: Recipe, finished: Sequence[Finished], measure: str) -> str:
     for one in finished:
         values.setdefault(one.cell.key, {}).update(one.cell.values)  # arms may have axes of different names
     means = summaries(finished, measure)
+    if not means:
+        return f"No run has a measure of this name; they have {', '.join(sorted(finished[0].result.get('test', {})))}."
     lines = [
         "| " + " | ".join([*axes, *arms]) + " |",
         "|" + " --- |" * (len(axes) + len(arms)),

@@ -106,6 +106,9 @@ def load_images(
         validation = {60_000: 10_000, 24_345: 1_345}.get(len(learn), len(learn) // 10)
     if not 0 < validation < len(learn):
         raise InputError(f"{name}: {validation} validation images out of {len(learn)}; hold out fewer, and at least 1")
+    if learn.pixels.shape[1:] != examine.pixels.shape[1:]:
+        sizes = " and ".join("x".join(map(str, part.pixels.shape[1:])) for part in (learn, examine))
+        raise InputError(f"{name}: train and test images are {sizes} (channels, height, width); they must be alike")
     order = torch.randperm(len(learn), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     kept, held = order[:-validation], order[-validation:]
     return ImageSet(name, learn.take(kept[:train]), learn.take(held), examine.take(slice(test)), names)

@@ -74,7 +74,8 @@ def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) ->
         axes.set_ylabel(recipe.curve.replace("_", " ") if kind != "axis" else title.split(",")[0])
         if kind == "axis" and recipe.kind == "gradients":
             axes.set_xscale("log")
-            axes.set_yscale("log")
+            if not title.startswith("cosine"):
+                axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     content = io.BytesIO()

@@ -6,12 +6,14 @@ Every reader returns images ``[count, channels, height, width]`` with ink (or li
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from parser_vae.errors import InputError
@@ -19,6 +21,7 @@ from parser_vae.errors import InputError
 Bytes = NDArray[np.uint8]
 Whole = NDArray[np.int64]
 
+_LARGEST_CLASS = 9999
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -29,7 +32,7 @@ def read_npz(path: Path) -> tuple[Bytes, Whole]:
         InputError: The file is no npz, an array is missing, or their shapes do not fit.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with _opened(path) as content:
             missing = {"x", "y"} - set(content.files)
             if missing:
                 names = ", ".join(content.files)
@@ -38,6 +41,13 @@ def read_npz(path: Path) -> tuple[Bytes, Whole]:
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not an npz file that can be read ({_reason(error)}); fetch it again") from None
     return _images(path, images), _labels(path, labels, len(images))
+
+
+def _opened(path: Path) -> NpzFile:
+    content = np.load(path, allow_pickle=False)
+    if not isinstance(content, NpzFile):
+        raise ValueError("it holds one array without a name")
+    return content
 
 
 def read_idx(images: Path, labels: Path) -> tuple[Bytes, Whole]:
@@ -64,7 +74,7 @@ def _idx(path: Path) -> NDArray[np.generic]:
     start = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", content[4:start]) if len(content) >= start else ()
     kind = np.dtype(_IDX_TYPES[content[2]])
-    wanted = start + kind.itemsize * int(np.prod(shape))
+    wanted = start + kind.itemsize * math.prod(shape)
     if len(content) < start or len(content) != wanted:
         raise InputError(f"{path}: {len(content)} bytes, but its header promises {wanted}; fetch it again")
     return np.frombuffer(content, kind, offset=start).reshape(shape).copy()
@@ -154,10 +164,11 @@ def _text_lines(path: Path) -> list[str]:
 
 
 def _images(path: Path, images: NDArray[np.generic]) -> Bytes:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.size:
+    fits = images.ndim == 3 or (images.ndim == 4 and images.shape[1] in (1, 3))
+    if images.dtype != np.uint8 or not fits or not images.size:
         raise InputError(
             f"{path}: images are {images.dtype} {list(images.shape)}; expected uint8 [count, height, width], or "
-            "[count, channels, height, width]"
+            "[count, channels, height, width] with 1 or 3 channels"
         )
     return np.ascontiguousarray(images[:, None] if images.ndim == 3 else images)
 
@@ -165,6 +176,9 @@ def _images(path: Path, images: NDArray[np.generic]) -> Bytes:
 def _labels(path: Path, labels: NDArray[np.generic], count: int) -> Whole:
     if labels.shape != (count,):
         raise InputError(f"{path}: classes {list(labels.shape)} for {count} images; expected one number for each")
+    whole = labels.dtype.kind in "biuf" and bool((labels == np.floor(labels)).all())
+    if not whole or labels.min() < 0 or labels.max() > _LARGEST_CLASS:
+        raise InputError(f"{path}: classes must be whole numbers from 0 to {_LARGEST_CLASS}, one for each image")
     return labels.astype(np.int64)
 
 

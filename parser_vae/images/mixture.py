@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from parser_vae.errors import ConfigError
+from parser_vae.images.dense import Dense
 from parser_vae.images.models import ModelSettings, Shape
 
 _ROW = 100  # numbers that the encoder gives to each row, before the network that the rows share
@@ -56,9 +57,9 @@ class MixtureModel(nn.Module):
         self.rows = settings.size if one_of else 1
         read = self.rows * settings.continuous + (0 if one_of else settings.size)
         features, self.trunk, self.decoder = (_fc if settings.network == "fc" else _cnn)(shape, read)
-        self.discrete = nn.Sequential(nn.Linear(features, 100), nn.LeakyReLU(0.2), nn.Linear(100, settings.size))
-        self.to_rows = nn.Sequential(nn.Linear(features, self.rows * _ROW), nn.Unflatten(1, (self.rows, _ROW)))
-        self.row = nn.Sequential(nn.Linear(_ROW, 66), nn.LeakyReLU(0.5), nn.Linear(66, 2 * settings.continuous))
+        self.discrete = nn.Sequential(Dense(features, 100), nn.LeakyReLU(0.2), Dense(100, settings.size))
+        self.to_rows = nn.Sequential(Dense(features, self.rows * _ROW), nn.Unflatten(1, (self.rows, _ROW)))
+        self.row = nn.Sequential(Dense(_ROW, 66), nn.LeakyReLU(0.5), Dense(66, 2 * settings.continuous))
 
     def scores(self, images: Tensor) -> Tensor:
         """Return the scores of the discrete latent's parts ``[batch, parts]``."""
@@ -85,8 +86,8 @@ class MixtureModel(nn.Module):
 def _fc(shape: Shape, latent: int) -> tuple[int, nn.Module, nn.Module]:
     """Return the width of the features, pixels-400-LeakyReLU-200, and latent-400-ReLU-pixels."""
     pixels = shape[0] * shape[1] * shape[2]
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.LeakyReLU(0.2), nn.Linear(400, 200))
-    return 200, trunk, nn.Sequential(nn.Linear(latent, 400), nn.ReLU(), nn.Linear(400, pixels))
+    trunk = nn.Sequential(nn.Flatten(), Dense(pixels, 400), nn.LeakyReLU(0.2), Dense(400, 200))
+    return 200, trunk, nn.Sequential(Dense(latent, 400), nn.ReLU(), Dense(400, pixels))
 
 
 def _cnn(shape: Shape, latent: int) -> tuple[int, nn.Module, nn.Module]:
@@ -111,8 +112,8 @@ def _cnn(shape: Shape, latent: int) -> tuple[int, nn.Module, nn.Module]:
         down += [nn.Conv2d(before, out, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         before = out
     area = before * sides[-1][0] * sides[-1][1]
-    trunk = nn.Sequential(*down, nn.Flatten(), nn.Linear(area, 256), nn.LeakyReLU(0.2))
-    up: list[nn.Module] = [nn.Linear(latent, area), nn.ReLU(), nn.Unflatten(1, (before, *sides[-1]))]
+    trunk = nn.Sequential(*down, nn.Flatten(), Dense(area, 256), nn.LeakyReLU(0.2))
+    up: list[nn.Module] = [Dense(latent, area), nn.ReLU(), nn.Unflatten(1, (before, *sides[-1]))]
     for step, out in enumerate((*_ATTRIBUTE_CHANNELS[-2::-1], channels)):
         height, width = sides[-2 - step]
         extra = (height % 2, width % 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -127,6 +128,7 @@ def cells_of(recipe: Recipe, scale: str, data: Path | None = None, only: str | N
     known = set(recipe.axes).union(*(arm.axes for arm in recipe.arms.values()))
     if unknown := set(size.axes) - known:
         raise ConfigError(f"scales.{scale}.axes: no axis {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    _require_names(recipe, size)
     cells = []
     for seed in size.seeds:
         for shared in _product(recipe.axes | {k: v for k, v in size.axes.items() if k in recipe.axes}):
@@ -140,6 +142,19 @@ def cells_of(recipe: Recipe, scale: str, data: Path | None = None, only: str | N
                     settings = _settings([*layers, arm.settings, _nested(own)])
                     cells.append(Cell(name, shared | own, len(own), seed, settings, _settings(layers)))
     return cells
+
+
+def _require_names(recipe: Recipe, size: Scale) -> None:
+    """Raise ``ConfigError`` unless every run gets a folder of its own within the comparison's."""
+    every = [recipe.axes, size.axes, *(arm.axes for arm in recipe.arms.values())]
+    names: list[tuple[str, list[Any]]] = [("arms", list(recipe.arms)), ("seeds", list(size.seeds))]
+    for place, values in names + [(f"axes.{name}", values) for axes in every for name, values in axes.items()]:
+        wrong = [value for value in values if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", str(value))]
+        if wrong or not values or len(set(map(str, values))) < len(values):
+            raise ConfigError(
+                f"the recipe's {place} are {', '.join(map(str, values)) or 'none'}; expected at least one, none "
+                "twice, made of letters, digits, points, plus, minus and underscores"
+            )
 
 
 def key_of(values: Mapping[str, Any]) -> str:
@@ -156,7 +171,10 @@ def _settings(layers: list[dict[str, Any]]) -> ImageSettings:
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer)
-    return load_settings(ImageSettings, flags=dict(_leaves(merged)))
+    try:
+        return load_settings(ImageSettings, flags=dict(_leaves(merged)))
+    except ConfigError as error:
+        raise ConfigError(f"the recipe: {str(error).removeprefix('the command line: ')}") from None
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

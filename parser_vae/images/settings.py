@@ -53,7 +53,9 @@ class MeasureSettings(Settings):
     latent: Expectation = Field(
         "exact", description="expectation over latents: exact, sample, perturb (argmax of noisy scores) or map (argmax)"
     )
-    samples: int = Field(10, ge=1, description="latents drawn for each image where the expectation is not exact")
+    samples: int = Field(
+        10, ge=1, le=10_000, description="latents drawn for each image where the expectation is not exact"
+    )
     gradient_draws: int = Field(0, ge=0, description="draws for the variance of the gradient after each epoch; 0: none")
     smoothing_draws: int = Field(
         0, ge=0, description="draws for the distance to the objective that nes smooths, after each epoch; 0: none"

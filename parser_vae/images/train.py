@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parser_vae.errors import ConfigError, ModelFolderError
+from parser_vae.errors import ConfigError, InputError, ModelFolderError
 from parser_vae.files import write_text_atomically
 from parser_vae.images.bounds import as_batch, measure
 from parser_vae.images.data import Images, ImageSet, binarised, draw_pixels, load_images
 from parser_vae.images.mixture import MixtureModel
-from parser_vae.images.models import ImageModel, Shape, structure_of
+from parser_vae.images.models import ImageModel, Shape, start_at_mean, structure_of
 from parser_vae.images.pictures import flips, reconstructions, templates, write_sheet
 from parser_vae.images.probes import flip_rates, gradient_variance, smoothing_gap, train_reader
 from parser_vae.images.problem import ImageBatch, ImageProblem, LabelProblem, MixtureProblem, gold_codes
@@ -30,6 +31,8 @@ from parser_vae.training.progress import Progress
 
 RESULT = "result.json"
 SHEET = "pictures.png"
+MAX_PARAMETERS = 100_000_000
+"""A hundred million parameters take 1.6 GB in training."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,28 @@ def load_for(settings: ImageSettings) -> ImageSet:
 
 
 def new_problem(settings: ImageSettings, shape: Shape) -> ImageProblem | MixtureProblem:
-    """Return a problem with an untrained model, drawn from torch's own generator."""
+    """Return a problem with an untrained model, drawn from torch's own generator.
+
+    Raises:
+        ConfigError: The model would be too large to train.
+    """
+    with torch.device("meta"):
+        count = sum(p.numel() for p in _new_model(settings, shape).parameters())
+    if count > MAX_PARAMETERS:
+        raise ConfigError(
+            f"the model would have {count:,} parameters, more than {MAX_PARAMETERS:,}; make model.size, model.hidden "
+            "or model.continuous smaller"
+        )
+    model = _new_model(settings, shape)
     structure = structure_of(settings.model)
     kind = settings.objective.train_kl
-    if settings.model.continuous:
-        return MixtureProblem(MixtureModel(settings.model, shape), structure, kind)
-    return ImageProblem(ImageModel(settings.model, shape), structure, kind, settings.objective.pixel_bound)
+    if isinstance(model, MixtureModel):
+        return MixtureProblem(model, structure, kind)
+    return ImageProblem(model, structure, kind, settings.objective.pixel_bound)
+
+
+def _new_model(settings: ImageSettings, shape: Shape) -> ImageModel | MixtureModel:
+    return (MixtureModel if settings.model.continuous else ImageModel)(settings.model, shape)
 
 
 def train(
@@ -91,6 +110,8 @@ def train(
     options = settings.training
     torch.manual_seed(options.seed)
     problem = new_problem(settings, _shape(images.train))
+    if settings.model.start == "mean_image":
+        start_at_mean(problem.model.decoder, images.train.pixels)
     problem.module.to(device)
     methods = {"images": build_method(settings.method, settings)}
     methods["images"].check(problem)
@@ -136,8 +157,14 @@ def load_trained(folder: Path, data_folder: Path | None = None) -> tuple[ImageSe
         raise ModelFolderError(f"{folder}: not a model of images; name a folder that images train wrote")
     values = [] if data_folder is None else [f"data.folder={data_folder}"]
     settings = load_settings(ImageSettings, folder / "config.toml", values)
-    channels, height, width = content.manifest["shape"]
+    shape = content.manifest.get("shape")
+    if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise ModelFolderError(f"{folder}: manifest.json says that images are {shape}; expected three whole numbers")
+    channels, height, width = shape
     problem = new_problem(settings, (channels, height, width))
+    sizes = {name: value.shape for name, value in problem.module.state_dict().items()}
+    if sizes != {name: value.shape for name, value in content.tensors.items()}:
+        raise ModelFolderError(f"{folder}: its weights are not those of its config.toml and manifest.json; train again")
     problem.module.load_state_dict(content.tensors)
     problem.module.eval()
     return settings, problem.as_measured()
@@ -197,6 +224,7 @@ def _plan(
         index = torch.tensor(indices)
         batch = _batch(settings, images.train.pixels[index], problem, generator, on)
         estimate = methods["images"].backward(problem, batch, generator)
+        _require_finite(estimate.objective, epoch)
         values = {"objective": estimate.objective, "evaluations": float(estimate.evaluations), **estimate.metrics}
         if gold is not None and (epoch <= pretraining or labels.schedule == "joint"):
             if labels.schedule == "joint":
@@ -207,12 +235,16 @@ def _plan(
         return values
 
     def evaluate() -> dict[str, float]:
-        return _evaluate(settings, images, problem, methods["images"], on)
+        values = _evaluate(settings, images, problem, methods["images"], on)
+        _require_finite(values["validation_bound"], epoch_now())
+        return values
 
     states = nn.ModuleDict({name: one.state for name, one in methods.items() if one.state is not None})
     return Plan(
         model=problem.module,
-        optimiser=torch.optim.Adam([*problem.module.parameters(), *states.parameters()], lr=options.learning_rate),
+        optimiser=torch.optim.Adam(
+            [*problem.module.parameters(), *states.parameters()], lr=options.learning_rate, fused=True
+        ),
         epochs=options.epochs + pretraining,
         batches=batches,
         step=step,
@@ -223,6 +255,11 @@ def _plan(
         seconds=options.seconds,
         what=f"training by {settings.method}",
     )
+
+
+def _require_finite(value: float, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise InputError(f"epoch {epoch}: the objective is {value}; lower training.learning_rate or training.clip")
 
 
 def _batch(

@@ -12,7 +12,7 @@ from parser_vae.errors import IncompatibleError
 from parser_vae.methods.annealing import Annealing, Schedule
 from parser_vae.methods.base import BatchT, Estimate, Method, Problem
 from parser_vae.methods.differentiable import backpropagate, reconstruction_slope
-from parser_vae.methods.enumeration import EVALUATIONS_AT_ONCE, AllObjects
+from parser_vae.methods.enumeration import AllObjects
 from parser_vae.structures.base import Capability, Structure
 from parser_vae.structures.binary import Binary, PairwiseBinary, bit_count, with_products
 from parser_vae.structures.categorical import Categorical
@@ -120,8 +120,7 @@ class Direct(Method[BatchT]):
     ) -> _ByObjects:
         """Return the search among all objects, each with its own loss."""
         objects = AllObjects.of(problem.structure, noisy, problem.lengths(batch), self.max_objects)
-        chunks = objects.chunks(max(1, EVALUATIONS_AT_ONCE // len(noisy)))
-        every = torch.cat([problem.population_reconstruction(batch, members) for _, members in chunks])
+        every = torch.cat([losses for _, losses in objects.judged(problem, batch)])
         return _ByObjects(objects, objects.scores(noisy), every.to(noisy.dtype))
 
 

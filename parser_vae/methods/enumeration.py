@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +18,15 @@ from parser_vae.structures.padding import require_feasible
 
 EVALUATIONS_AT_ONCE = 8192
 """How many reconstructions are evaluated in one go; bounds memory."""
+
+
+@runtime_checkable
+class Tabulated(Protocol):
+    """A problem that judges all items of a batch under the same objects at once."""
+
+    def table(self, batch: Any, codes: Tensor) -> Tensor:
+        """Return the reconstruction ``[batch, objects]`` of every item under each of ``codes [objects, *shape]``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,13 @@ class Enumeration(Method[BatchT]):
         probabilities = objects.scores(scores).log_softmax(0).exp()
         items = len(scores)
         losses = []
-        for start, members in objects.chunks(max(1, EVALUATIONS_AT_ONCE // items)):
-            found = problem.population_reconstruction(batch, members)
-            if found.requires_grad:
-                held = probabilities[start : start + len(members)].detach().to(found.dtype)
+        for start, found in objects.judged(problem, batch):
+            # only the last part keeps its graph, which bounds memory; its gradient comes with that of the scores
+            if found.requires_grad and start + len(found) < len(probabilities):
+                held = probabilities[start : start + len(found)].detach().to(found.dtype)
                 (weight * (held * found).sum() / items).backward()
-            losses.append(found.detach())
+                found = found.detach()
+            losses.append(found)
         expected = (probabilities * torch.cat(losses).to(probabilities.dtype)).sum(0)
         objective = backpropagate(problem, batch, scores, expected, weight)
         return Estimate(objective, evaluations=len(probabilities) * items)
@@ -108,22 +119,31 @@ class AllObjects:
             parts = table.flatten(1)
             # picking rows would cost more in the backward pass than all else here
             own = (scores if alone else scores[self.which == index]).flatten(1)
-            own = torch.where((parts != 0).any(0), own, 0.0)  # padding may hold anything
-            forbidden = own == -torch.inf
-            total = own.masked_fill(forbidden, 0.0) @ parts.T
-            if bool(forbidden.any()):
+            if bool(own.isfinite().all()):
+                total = own @ parts.T
+            else:
+                own = torch.where((parts != 0).any(0), own, 0.0)  # padding may hold anything
+                forbidden = own == -torch.inf
+                total = own.masked_fill(forbidden, 0.0) @ parts.T
                 total = total.masked_fill(forbidden.to(parts.dtype) @ parts.T > 0, -torch.inf)
-            beyond = torch.arange(parts.shape[0], device=parts.device) >= self.counts[index]
-            totals.append(total.masked_fill(beyond, -torch.inf))
+            if not alone:
+                beyond = torch.arange(parts.shape[0], device=parts.device) >= self.counts[index]
+                total = total.masked_fill(beyond, -torch.inf)
+            totals.append(total)
         every = totals[0].T if alone else torch.cat(totals)[self.which.argsort(stable=True).argsort(stable=True)].T
         require_feasible((every > -torch.inf).any(0), "every object")
         return every
 
-    def chunks(self, size: int) -> Iterator[tuple[int, list[Tensor]]]:
-        """Yield the index of a first object and up to ``size`` latents ``[batch, *shape]`` from there on."""
+    def judged(self, problem: Problem[BatchT], batch: BatchT) -> Iterator[tuple[int, Tensor]]:
+        """Yield the index of a first object and the reconstruction ``[objects, batch]`` of some from there on."""
+        size = max(1, EVALUATIONS_AT_ONCE // len(self.which))
+        table = problem.table if len(self.tables) == 1 and isinstance(problem, Tabulated) else None
         for start in range(0, self.tables.shape[1], size):
-            chosen = self.tables[:, start : start + size][self.which]
-            yield start, list(chosen.unbind(1))
+            members = self.tables[:, start : start + size]
+            if table is not None:
+                yield start, table(batch, members[0]).T
+            else:
+                yield start, problem.population_reconstruction(batch, list(members[self.which].unbind(1)))
 
     def pick(self, index: Tensor) -> Tensor:
         """Return one object of each item ``[batch, *shape]`` by its ``index [batch]``."""

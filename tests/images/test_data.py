@@ -149,7 +149,7 @@ def test_npz_with_other_arrays(tmp_path: Path) -> None:
         read_npz(path)
     assert str(raised.value) == (
         f"{path}: images are float64 [2, 28, 28]; expected uint8 [count, height, width], or "
-        "[count, channels, height, width]"
+        "[count, channels, height, width] with 1 or 3 channels"
     )
     np.savez(path, x=pictures(2), y=np.arange(3))
     with pytest.raises(InputError) as raised:
@@ -206,3 +206,41 @@ def test_a_set_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         load_images("digits", validation=5000)
     assert str(raised.value) == "digits: 5000 validation images out of 1437; hold out fewer, and at least 1"
+
+
+@pytest.mark.parametrize("classes", [[-1, 0], [0.5, 1], [float("nan"), 1], [10**12, 1], ["a", "b"]])
+def test_classes_are_small_whole_numbers(tmp_path: Path, classes: list[object]) -> None:
+    np.savez(tmp_path / "x.npz", x=pictures(2), y=np.array(classes))
+    with pytest.raises(InputError) as caught:
+        read_npz(tmp_path / "x.npz")
+    wanted = "classes must be whole numbers from 0 to 9999, one for each image"
+    assert str(caught.value) == f"{tmp_path / 'x.npz'}: {wanted}"
+
+
+def test_an_array_without_names_is_no_npz(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(2))
+    with pytest.raises(InputError, match="it holds one array without a name"):
+        read_npz((tmp_path / "x.npy").rename(tmp_path / "x.npz"))
+
+
+def test_five_channels_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 5, 4, 4), np.uint8), y=np.zeros(2, np.int64))
+    with pytest.raises(InputError, match="with 1 or 3 channels"):
+        read_npz(tmp_path / "x.npz")
+
+
+def test_an_idx_header_whose_product_overflows(tmp_path: Path) -> None:
+    """2^31 * 2^31 * 4 is 0 in 64 bits, which is as many bytes as the file has."""
+    (tmp_path / "images").write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 4))
+    with pytest.raises(InputError, match=f"16 bytes, but its header promises {16 + 2**64}"):
+        read_idx(tmp_path / "images", tmp_path / "labels")
+
+
+def test_train_and_test_images_are_alike(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a_train.npz", x=pictures(20), y=np.zeros(20, np.int64))
+    np.savez(tmp_path / "a_test.npz", x=pictures(5)[:, :20], y=np.zeros(5, np.int64))
+    with pytest.raises(InputError) as caught:
+        load_images("a", tmp_path)
+    assert str(caught.value) == (
+        "a: train and test images are 1x28x28 and 1x20x28 (channels, height, width); they must be alike"
+    )

@@ -21,7 +21,7 @@ from parser_vae.images.probes import bias_and_variance, encoder_gradients, smoot
 from parser_vae.images.problem import ImageBatch, ImageProblem
 from parser_vae.images.recipes import cells_of, read_recipe
 from parser_vae.images.settings import ImageSettings
-from parser_vae.images.train import balanced, load_for, new_problem
+from parser_vae.images.train import balanced, load_for, load_trained, new_problem
 from parser_vae.methods import METHODS, Enumeration
 from parser_vae.training import loop as loop_module
 from parser_vae.training.config import load_settings
@@ -31,8 +31,9 @@ SMALL = ["--quiet", "--threads=1", "--set=data.train=40", "--set=data.test=20", 
 SMALL += ["--set=training.batch_size=20", "--set=model.size=4"]
 
 
-MEASURES = {"bound", "reconstruction", "purity", "perplexity", "accuracy", "milliseconds_per_step", "bias", "variance"}
-MEASURES |= {"cosine", "gradient_variance", "smoothing_gap", "effective_samples", "flip_right", "flip_changed"}
+MEASURES = {"bound", "reconstruction", "divergence", "purity", "perplexity", "accuracy", "milliseconds_per_step"}
+MEASURES |= {"bias", "variance", "cosine", "gradient_variance", "smoothing_gap", "effective_samples"}
+MEASURES |= {"flip_right", "flip_changed"}
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -344,3 +345,74 @@ def test_a_reference_to_what_is_not_a_number_cannot_be_plotted() -> None:
 
     with pytest.raises(InputError):
         _number("mnist")
+
+
+@pytest.mark.parametrize("extra", [[], ["--set=model.network=cnn"], ["--set=model.continuous=3"]])
+@pytest.mark.parametrize("start", ["mean_image", "random"])
+def test_a_decoder_starts_at_the_mean_image_unless_told_otherwise(tmp_path: Path, extra: list[str], start: str) -> None:
+    """The rate is too small to train, so what is written is the start; a convolution has one bias for all pixels."""
+    still = ["--epochs=1", "--set=training.learning_rate=1e-12", f"--set=model.start={start}"]
+    assert cli.run(["images", "train", "--out", str(tmp_path / "model"), *SMALL, *still, *extra]) == 0
+    settings, problem = load_trained(tmp_path / "model")
+    mean = load_for(settings).train.pixels.float().mean(0).flatten() / 255
+    shares = list(problem.model.decoder.parameters())[-1].detach().sigmoid()
+    wanted = mean.mean().expand(1) if len(shares) == 1 else mean.clamp(1e-3, 1 - 1e-3)
+    assert torch.allclose(shares, wanted, atol=1e-4) == (start == "mean_image")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--set=model.hidden=9000000"], "the model would have 1,242,000,068 parameters, more than 100,000,000; make "
+         "model.size, model.hidden or model.continuous smaller"),
+        (["--set=training.learning_rate=1e30", "--epochs=1"],
+         "epoch 1: the objective is nan; lower training.learning_rate or training.clip"),
+    ],
+)  # fmt: skip
+def test_absurd_numbers_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert cli.run(["images", "train", "--out", str(tmp_path / "model"), *SMALL, *flags]) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ([1, 8], "manifest.json says that images are [1, 8]; expected three whole numbers"),
+        ([1, 9, 8], "its weights are not those of its config.toml and manifest.json; train again"),
+    ],
+)
+def test_a_damaged_model_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: list[int], said: str
+) -> None:
+    out = tmp_path / "model"
+    assert cli.run(["images", "train", "--out", str(out), "--epochs=1", *SMALL]) == 0
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    (out / "manifest.json").write_text(json.dumps(manifest | {"shape": shape}), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.run(["images", "evaluate", str(out), "--threads=1"]) == 1
+    assert capsys.readouterr().err == f"error: {out}: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("samples = 4", "sampels = 4", "the recipe: unknown key importance.sampels; did you mean importance.samples?"),
+        ("seeds = [1]", "seeds = [1, 1]", "the recipe's seeds are 1, 1; expected at least one, none twice, made of "
+         "letters, digits, points, plus, minus and underscores"),
+        ("arms.same", 'arms."../same"', "the recipe's arms are ../same, tempered, mixture, uniform; expected at least "
+         "one, none twice, made of letters, digits, points, plus, minus and underscores"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    """Its folder has a space and a letter beyond ASCII; nothing is written."""
+    text = (Path(__file__).parents[2] / "configs/images/bartler-proposals.toml").read_text(encoding="utf-8")
+    recipe = tmp_path / "mein büro" / "rezept.toml"
+    recipe.parent.mkdir()
+    recipe.write_text(text.replace(old, new), encoding="utf-8")
+    assert cli.run(["images", "compare", str(recipe), "--out", str(tmp_path / "out"), "--threads=1"]) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+    assert not (tmp_path / "out").exists()
