@@ -24,17 +24,13 @@ JOBS = {
 
 
 def table(job: str, kind: str, results: list[dict[str, Any]]) -> str:
-    """Return a Markdown table of contestants by n: ours in microseconds a sentence, peers as multiples of that.
-
-    A dagger marks cases that an older version of the benchmark measured, which did not keep each one's commit.
-    """
+    """Return a Markdown table of contestants by n: ours in microseconds a sentence, peers as multiples of that."""
     cases = {case["n"]: case["rows"] for case in results if case["job"] == job and case["kind"] == kind}
-    older = {case["n"] for case in results if case["job"] == job and case["kind"] == kind and "commit" not in case}
     if not cases:
         return ""
     sizes = sorted(cases)
     names = list(dict.fromkeys(row["name"] for rows in cases.values() for row in rows if "us" in row))
-    sizes_shown = [("mixed lengths" if n == 0 else f"n = {n}") + " †" * (n in older) for n in sizes]
+    sizes_shown = [("mixed lengths" if n == 0 else f"n = {n}") for n in sizes]
     lines = [
         f"| {kind} | " + " | ".join(sizes_shown) + " |",
         "| --- |" + " ---: |" * len(sizes),
