@@ -249,7 +249,7 @@ def _mean_change(parts: Sequence[tuple[PairedRuns, Counts]], level: float) -> di
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
     below = (1 + (samples <= 0).sum(0)) / (1 + len(samples))
     above = (1 + (samples >= 0).sum(0)) / (1 + len(samples))
-    before = np.mean([[r.percent() for r in runs.before] for runs, _ in parts], axis=(0, 1))
+    before = np.mean([np.mean([ratios.percent() for ratios in runs.before], axis=0) for runs, _ in parts], axis=0)
     delta = np.mean([runs.delta() for runs, _ in parts], axis=0)
     return {
         key: Change(
