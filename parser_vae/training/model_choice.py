@@ -23,6 +23,11 @@ from parser_vae.training.heldout import TOKENS_PER_BATCH
 
 APART = 75.0  # percent of sentences whose domain a classifier knows, halfway from guessing to certainty
 
+# How many heads a source parser gets wrong on a target is not known. On the six pairs of Berliner et al. (2022) it is 22
+# to 32%, up to twice what it gets wrong at home.
+TARGET_ERRORS = 25.0
+ERRORS_AWAY = 2.0
+
 
 class TargetWatch:
     """The signs on held-out target sentences; made before adapting, with the source parser's trees."""
@@ -87,20 +92,25 @@ def choices(history: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
     if all("target_agreement" in entry and "dev_uas" in entry for entry in history):
         allowed = history[0]
         for entry in history[1:]:
-            if entry["target_agreement"] < history[0]["dev_uas"]:
+            if 100 - entry["target_agreement"] > likely_wrong(history[0]["dev_uas"]):
                 break
             allowed = entry
-        found.append(_choice("target_agreement", "last before more heads changed than the source gets wrong", allowed))
+        found.append(_choice("target_agreement", "last before more heads changed than are likely wrong", allowed))
     return tuple(found)
+
+
+def likely_wrong(dev_uas: float) -> float:
+    """Return the percent of heads that a source parser likely gets wrong on the target, given its UAS at home."""
+    return max(TARGET_ERRORS, ERRORS_AWAY * (100 - dev_uas))
 
 
 def likely_to_hurt(history: Sequence[Mapping[str, Any]], kept: int | None, domain_accuracy: float | None) -> str | None:
     """Return why the kept epoch is likely worse than the model before adapting, or None where nothing says so.
 
-    The rule: more heads changed on held-out target sentences than the source parser gets wrong on its own dev
-    sentences, and the domains are apart. Changing more heads than are wrong must break right ones. Where domains are
-    alike, the source's dev sentences judge fairly and guard the choice; where they are apart (a classifier tells the
-    domain of at least three sentences of four, or it is not known), nothing else does.
+    The rule: more heads changed on held-out target sentences than the source parser likely got wrong there, and the
+    domains are apart. Changing more heads than are wrong must break right ones. Where domains are alike, the source's
+    dev sentences judge fairly and guard the choice; where they are apart (a classifier tells the domain of at least
+    three sentences of four, or it is not known), nothing else does.
 
     Args:
         history: The values of each epoch, the first before adapting.
@@ -110,7 +120,7 @@ def likely_to_hurt(history: Sequence[Mapping[str, Any]], kept: int | None, domai
     chosen = history[-1] if kept is None else next(entry for entry in history if entry["epoch"] == kept)
     before = history[0].get("dev_uas")
     agreement = chosen.get("target_agreement")
-    if before is None or agreement is None or agreement >= before:
+    if before is None or agreement is None or 100 - agreement <= likely_wrong(before):
         return None
     if domain_accuracy is not None and domain_accuracy < APART:
         return None
@@ -119,7 +129,7 @@ def likely_to_hurt(history: Sequence[Mapping[str, Any]], kept: int | None, domai
         told = f"the domains are apart (told from each other {domain_accuracy:.0f}% of the time)"
     return (
         f"adapting has likely hurt: it changed {100 - agreement:.1f}% of the heads on held-out target sentences, more "
-        f"than the {100 - before:.1f}% that the source parser gets wrong at home, and {told}"
+        f"than the {likely_wrong(before):.0f}% that were likely wrong before, and {told}"
     )
 
 
