@@ -23,8 +23,8 @@ from parser_vae.training.heldout import TOKENS_PER_BATCH
 
 APART = 75.0  # percent of sentences whose domain a classifier knows, halfway from guessing to certainty
 
-# How many heads a source parser gets wrong on a target is not known. On the six pairs of Berliner et al. (2022) it is 22
-# to 32%, up to twice what it gets wrong at home.
+# How many heads a source parser gets wrong on a target is not known. On the six pairs of Berliner et al. (2022) it is
+# 22 to 32%, up to twice what it gets wrong at home.
 TARGET_ERRORS = 25.0
 ERRORS_AWAY = 2.0
 
