@@ -221,7 +221,7 @@ def test_plain_text_has_a_sentence_a_line() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (ROW.encode(), "f:1: this looks like CoNLL-U; read it without --input words"),
+        (ROW.encode(), "f:1: this looks like CoNLL-U; read it without --input words, or name it .conllu"),
         (b"a\n\xff b\n", "f:2: byte 0xff is not UTF-8; convert the file to UTF-8, for instance with iconv"),
         (b"a\0\n", "f:1: the line contains a NUL character; remove it; is the file UTF-8 text?"),
         (b"a\rb\n", "f:1: the line contains a carriage return; end lines with LF or CR LF, nothing else"),
