@@ -273,6 +273,7 @@ def _read_words(text: str, path: str) -> Iterator[Sentence]:
         if not words:
             continue
         if words[0] == "1" and line.count("\t") == len(COLUMNS) - 1:
-            raise TreebankError(path, number, "this looks like CoNLL-U", "read it without --input words, or name it .conllu")
+            remedy = "read it without --input words, or name it .conllu"
+            raise TreebankError(path, number, "this looks like CoNLL-U", remedy)
         comments = (f"# sent_id = {number}", f"# text = {' '.join(words)}")
         yield Sentence.from_words(words, comments=comments, path=path, line=number)
