@@ -1,6 +1,6 @@
 """Our decoders for a harness that registers contestants by ``entry(job, name, ...)`` in a module ``bench_decoders``.
 
-Each takes scores ``[batch, head, dependent]`` and lengths, and returns the timed function and a reader of its result.
+With this folder on ``PYTHONPATH``. Each takes scores ``[batch, head, dependent]`` and lengths, and returns the timed function and a reader of its result.
 """
 
 import functools
