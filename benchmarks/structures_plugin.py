@@ -1,7 +1,7 @@
 """Our decoders for a harness that registers contestants by ``entry(job, name, ...)`` in a module ``bench_decoders``.
 
-This folder has to be on ``PYTHONPATH``. Each takes scores ``[batch, head, dependent]`` and lengths, and returns the timed
-function and a reader of its result.
+This folder has to be on ``PYTHONPATH``. Each takes scores ``[batch, head, dependent]`` and lengths, and returns the
+timed function and a reader of its result.
 """
 
 import functools
