@@ -202,6 +202,7 @@ def _record(settings: AdaptSettings, chosen: int | None) -> dict[str, object]:
         "from": str(settings.data.model),
         "target": [str(path) for path in settings.data.target],
         "method": settings.method,
+        "latent_method": settings.latent.method,
         "preset": settings.preset,
         "epoch": chosen,
     }

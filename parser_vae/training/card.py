@@ -45,7 +45,7 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
     lines = [
         "# Dependency parser, adapted to raw target sentences",
         "",
-        f"- Adapted from: `{settings.data.model}`, by {settings.method}, preset {settings.preset}, "
+        f"- Adapted from: `{settings.data.model}`, by {_ways(settings)}, preset {settings.preset}, "
         f"seed {settings.training.seed}",
         f"- Target sentences: {', '.join(f'`{path}`' for path in settings.data.target)}",
         f"- {result.course.outcome.steps} updates in {result.course.outcome.seconds:.0f} s; the parser's weights are "
@@ -62,6 +62,11 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
         lines.append(f"- On `{settings.data.test}` (labelled, not used for any choice):")
         lines += [f"  - {line}" for line in score_lines(result)]
     return "\n".join([*lines, *_watched(result)]) + "\n" + _USE
+
+
+def _ways(settings: AdaptSettings) -> str:
+    latent = settings.latent
+    return settings.method + ("" if latent.method is None else f" with {latent.method} (weight {latent.weight:g})")
 
 
 def choice_lines(result: AdaptResult) -> list[str]:
