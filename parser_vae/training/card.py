@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
     lines = [
         "# Dependency parser, trained on labelled source sentences",
         "",
-        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; decoder: "
-        + ("words from their heads" if settings.decoder.kind == "arcs" else f"lm, {settings.decoder.alignment}"),
+        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; decoder: " + _decoder(settings.decoder),
         f"- Trained on: `{data.train}`, {result.outcome.steps} steps in {len(result.outcome.history)} epochs, "
         f"seed {settings.training.seed}",
         f"- Selected on: `{dev}`",
@@ -38,6 +38,13 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
         f"- Reconstruction there, given gold trees: {scores['dev_reconstruction']:.3f} nats a word",
     ]
     return "\n".join(lines) + "\n" + _USE
+
+
+def _decoder(settings: DecoderSettings) -> str:
+    if settings.kind == "lm":
+        return f"lm, {settings.alignment}"
+    what = {"forms": "words", "classes": f"{settings.classes} word classes", "tags": "UPOS tags"}
+    return f"{what[settings.generates]} from their heads"
 
 
 def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from parser_vae.errors import ConfigError
 from parser_vae.parsing.batches import Encoded, shuffled_batches
-from parser_vae.parsing.model import ParserModel, supervised_losses
+from parser_vae.parsing.model import ParserModel, encode_raw, supervised_losses
 from parser_vae.training.heldout import HeldOut, encode
 from parser_vae.training.latent import LatentTerm
 from parser_vae.training.loop import Loop, Plan, Selection
@@ -35,7 +35,7 @@ class GradientAdaptation:
         model = self.model = material.model
         for parameter in model.decoder.parameters():
             parameter.requires_grad = not settings.objective.freeze_decoder
-        sentences = [encode(model.indexer, sentence, labelled=False) for sentence in material.target]
+        sentences = encode_raw(model.indexer, [sentence.forms for sentence in material.target], model)
         self.latent = LatentTerm(settings.method, settings, model, sentences, model.encoder)
         self.labelled = self._labelled()
         self.held_out = None if material.dev is None else HeldOut(model.indexer, material.dev)

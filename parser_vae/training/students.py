@@ -12,7 +12,7 @@ import torch
 
 from parser_vae.errors import ConfigError, InputError
 from parser_vae.parsing.encoder import Encoder
-from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.model import ParserModel, encode_raw
 from parser_vae.parsing.storage import model_manifest, model_tensors, restore
 from parser_vae.parsing.vocabulary import Vocabulary, normalise
 from parser_vae.training.checkpoint import MANIFEST, has_state, read_model, remove_state, write_model
@@ -120,7 +120,7 @@ class Students:
 
     def _latent(self, method: str, model: ParserModel) -> LatentTerm:
         """Return the latent-tree objective for a student; the source parser anchors all, whoever taught them."""
-        raw = [self.blank.indexer.encode(forms) for forms in self.target]
+        raw = encode_raw(self.blank.indexer, self.target, self.base)
         return LatentTerm(method, self.settings, model, raw, self.base.encoder)
 
     def _check_latent(self, method: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from parser_vae import cli, load
 from parser_vae.training import loop
-from tests.end_to_end.conftest import adapt_arguments, self_training_arguments
+from tests.end_to_end.conftest import self_training_arguments
 
 BESIDE = [
     "--set=latent.method=score_function",
@@ -108,20 +108,3 @@ def test_what_makes_no_sense_is_refused(
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}") and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("flag", ["--silver", "--target-train"])
-def test_labelled_target_sentences_are_for_the_supervised_term(
-    flag: str, files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = [flag, str(files / "test.conllu")]
-    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "refused"), *given]) == 1
-    assert capsys.readouterr().err == (
-        f"error: {flag}: nes reads no labelled sentences while objective.supervised_weight is 0; add --set "
-        "objective.supervised_weight=1, or adapt by self-training\n"
-    )
-    supervised = ["--epochs", "1", "--set=training.keep=last", "--set=objective.supervised_weight=1"]
-    for name, more in (("with", given), ("without", [])):
-        assert cli.run([*adapt_arguments(files, source_model, tmp_path / name), *supervised, *more]) == 0
-    states = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("with", "without")]
-    assert states[0] != states[1]
