@@ -148,7 +148,7 @@ def test_storage_and_target_words(build: Build, vectors: bool) -> None:
     older = model_manifest(model)
     for setting in ("generates", "classes"):  # of a folder from before there were these
         del older["decoder"][setting]
-    assert restore(model_tensors(model), older, Path("x")).decoder.settings == model.decoder.settings
+    assert restore(model_tensors(model), older, Path("x")).decoder.settings.generates == "forms"
     extended = extend_with_target(model, [["zebra", "zebra", "dog"]]).eval()
     forms = ["the", "zebra", "saw", "dogs"]
     before, after = (
