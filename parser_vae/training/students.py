@@ -77,7 +77,9 @@ class Students:
         self.source = [encode(self.blank.indexer, sentence) for sentence in material.source]
         self.silver = [encode(self.blank.indexer, sentence) for sentence in material.silver]
         if settings.latent.method is not None:
-            self._check_latent(settings.latent.method)
+            self._check_objective()
+            self._raw = encode_raw(self.blank.indexer, self.target, base)
+            self._latent(settings.latent.method, self.blank)
         self._watch = material.watch
         self._held_out = None if material.dev is None else HeldOut(self.blank.indexer, material.dev)
 
@@ -120,10 +122,10 @@ class Students:
 
     def _latent(self, method: str, model: ParserModel) -> LatentTerm:
         """Return the latent-tree objective for a student; the source parser anchors all, whoever taught them."""
-        raw = encode_raw(self.blank.indexer, self.target, self.base)
-        return LatentTerm(method, self.settings, model, raw, self.base.encoder)
+        return LatentTerm(method, self.settings, model, self._raw, self.base.encoder)
 
-    def _check_latent(self, method: str) -> None:
+    def _check_objective(self) -> None:
+        """Raise ``ConfigError`` where ``[objective]`` asks for what students have otherwise, or cannot do."""
         objective = self.settings.objective
         if objective.supervised_weight:
             raise ConfigError(
@@ -135,7 +137,6 @@ class Students:
                 f"objective.freeze_decoder is false, but the students of {self.settings.method} share the source "
                 "model's decoder, which stays as it is; leave it out"
             )
-        self._latent(method, self.blank)
 
     def _new(self, start: ParserModel | None) -> ParserModel:
         """Return a parser with the encoder's weights of ``start``, or new ones, that shares the frozen decoder."""
