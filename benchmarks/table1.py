@@ -2,6 +2,7 @@
 
     python benchmarks/table1.py run --scale small
     python benchmarks/table1.py table --scale small
+    python benchmarks/table1.py order --scale small
 
 A cell is one ``parser-vae graphs simulate`` (shared), ``train`` and ``evaluate`` with one thread, from the recipe
 ``configs/graphs-SCALE.toml``; a finished cell is not run again, a stopped one is resumed. Options choose methods,
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import resource
 import statistics
@@ -20,6 +22,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from scipy import stats
 
 from parser_vae import cli
 from parser_vae.training.progress import read_log
@@ -92,14 +96,16 @@ ROWS = {
     "direct": Row("direct optimisation", "direct", ("direct.epsilon=0.01", "direct.floor=0.001")),
     "sparsemap": Row("SparseMAP", "sparsemap"),
 }
+PAPER_ORDER = ("nes", "sst", "nvil", "multi", "batch", "ema")  # by the F1 of its trees
 LATENTS = ("tree", "edges")
+KINDS = {"tree": "trees", "edges": "n - 1 edges"}
 STUDENT_OF_THREE = 4.303  # the 97.5% point of Student's t with two degrees of freedom
 
 
 def main() -> None:
-    """Train cells or print the table of those that are done."""
+    """Train cells, or print the table of those that are done or the tests of their order."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=["run", "table"])
+    parser.add_argument("action", choices=["run", "table", "order"])
     parser.add_argument("--scale", choices=list(DATA), default="small")
     parser.add_argument("--work", type=Path, default=Path("runs/table1"))
     parser.add_argument("--methods", default=",".join(ROWS))
@@ -112,8 +118,8 @@ def main() -> None:
     parser.add_argument("--tag", default="", help="a name for results under further settings")
     options = parser.parse_args()
     folder = RESULTS / (options.scale + (f"-{options.tag}" if options.tag else ""))
-    if options.action == "table":
-        print(table(folder))
+    if options.action != "run":
+        print({"table": table, "order": order}[options.action](folder))
         return
     if options.set and not options.tag:
         parser.error("--set changes what is measured: name the results with --tag")
@@ -202,6 +208,39 @@ def table(folder: Path) -> str:
                 columns.append("; ".join(row.paper[2 * index : 2 * index + 2]).strip("; "))
             lines.append(f"| {row.title} | {every} | {', '.join(dict.fromkeys(seeds))} | {' | '.join(columns)} |")
     return "\n".join(lines)
+
+
+def order(folder: Path) -> str:
+    """Return tests of the order of methods, as Markdown: differences of mean F1 with Welch's 95% intervals over seeds.
+
+    Trees of each method against the method that the paper puts next, and trees against n - 1 edges of one method.
+    """
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for path in sorted(folder.glob("*.json")):
+        cell = json.loads(path.read_text())
+        key = cell["method"], cell["latent"], cell["teacher_forcing"]
+        found.setdefault(key, []).append(cell["test"]["precision"])
+    lines = ["| true frame every | F1 of | minus that of | difference | paper |", "| --- | --- | --- | --- | --- |"]
+    for every in sorted({every for _, _, every in found}):
+        pairs = [((upper, "tree"), (lower, "tree")) for upper, lower in itertools.pairwise(PAPER_ORDER)]
+        pairs += [((name, "tree"), (name, "edges")) for name in ROWS]
+        for upper, lower in pairs:
+            first, second = (found.get((*each, every), []) for each in (upper, lower))
+            if min(len(first), len(second)) < 2:
+                continue
+            low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+            shown = f"{statistics.fmean(first) - statistics.fmean(second):+.1f} [{low:+.1f}, {high:+.1f}]"
+            printed = [paper_f1(*each) for each in (upper, lower)]
+            paper = "" if None in printed else f"{printed[0] - printed[1]:+.0f}"
+            names = [f"{ROWS[name].title}, {KINDS[latent]}" for name, latent in (upper, lower)]
+            lines.append(f"| {every} | {names[0]} | {names[1]} | {shown} | {paper} |")
+    return "\n".join(lines)
+
+
+def paper_f1(name: str, latent: str) -> float | None:
+    """Return the mean F1 that the paper prints for a row; None where it prints none."""
+    printed = ROWS[name].paper[2 * LATENTS.index(latent) + 1]
+    return float(printed.split()[0]) if printed else None
 
 
 def mean_of(values: list[float]) -> str:

@@ -59,6 +59,7 @@ def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) ->
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise InputError("plots need matplotlib; pip install 'parser-vae[plots]'") from None
     panels = _axis_panels(recipe, finished) if kind == "axis" else _curve_panels(recipe, finished, kind)
@@ -71,6 +72,8 @@ def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) ->
             _line(axes, label, points)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel({"epochs": "epoch", "seconds": "seconds of training"}.get(kind, _axis_name(finished)))
+        if kind == "epochs":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(recipe.curve.replace("_", " ") if kind != "axis" else title.split(",")[0])
         if kind == "axis" and recipe.kind == "gradients":
             axes.set_xscale("log")

@@ -74,7 +74,7 @@ class Perturbation:
     """The noise of one update: which parameters, how large, of which rank.
 
     Args:
-        touched: The parameters to perturb.
+        touched: The parameters to perturb, of one type.
         sigma: The standard deviation of the noise.
         scale: ``absolute``: sigma itself. ``relative``: sigma times the root mean square of each tensor's values (of 1
             where all are 0). ``adapted``: sigma times a learned factor for each value.
@@ -99,20 +99,22 @@ class Perturbation:
             ]
         else:
             self.scales = [torch.tensor(sigma, dtype=centre.dtype) for centre in self.centres]
+        self._sizes = [
+            [self.rank * size for size in centre.shape] if rank and centre.dim() == 2 else [centre.numel()]
+            for centre in self.centres
+        ]
 
     def group(self, seeds: Sequence[int]) -> dict[str, Perturbed]:
         """Return every touched parameter, by name, in the members of these seeds."""
-        drawn = [list(self._draw(seed)) for seed in seeds]
         result = {}
-        for index, item in enumerate(self.touched):
-            centre, scale = self.centres[index], self.scales[index]
-            parts = [noise[index] for noise in drawn]
-            if isinstance(parts[0], tuple):
-                left = torch.stack([pair[0] for pair in parts]) * (scale / self.rank**0.5)
-                right = torch.stack([pair[1] for pair in parts])
-                result[item.name] = Perturbed(centre, item.rows, None, left, right)
+        for item, centre, scale, noise in zip(
+            self.touched, self.centres, self.scales, self._split(self._draw(seeds)), strict=True
+        ):
+            if isinstance(noise, tuple):
+                left, right = noise
+                result[item.name] = Perturbed(centre, item.rows, None, left * (scale / self.rank**0.5), right)
             else:
-                result[item.name] = Perturbed(centre, item.rows, torch.stack(parts) * scale)  # type: ignore[arg-type]
+                result[item.name] = Perturbed(centre, item.rows, noise * scale)
         return result
 
     def accumulate(self, seeds: Sequence[int], weights: Sequence[float]) -> None:
@@ -128,40 +130,48 @@ class Perturbation:
         """Return, for each touched parameter, the sum over seeds of ``weight * (w ** 2 - 1)``, full rank only."""
         totals = [torch.zeros_like(centre) for centre in self.centres]
         for seed, weight in zip(seeds, weights, strict=True):
-            for total, noise in zip(totals, self._draw(seed), strict=True):
+            for total, noise in zip(totals, self._split(self._draw([seed])), strict=True):
                 assert isinstance(noise, Tensor)
-                total.add_(noise.square_().sub_(1.0), alpha=weight)
+                total.add_(noise[0].square_().sub_(1.0), alpha=weight)
         return totals
 
     def _weighted(self, seeds: Sequence[int], weights: Sequence[float]) -> list[Tensor]:
         totals = [torch.zeros_like(centre) for centre in self.centres]
         for start in range(0, len(seeds), 16):
             used = slice(start, start + 16)
-            drawn = [list(self._draw(seed)) for seed in seeds[used]]
-            for index, total in enumerate(totals):
-                parts = [noise[index] for noise in drawn]
-                if isinstance(parts[0], tuple):
-                    factor = torch.tensor(weights[used], dtype=total.dtype) / self.rank**0.5
-                    left = torch.cat([f * pair[0] for f, pair in zip(factor, parts, strict=True)], 1)
-                    total.addmm_(left, torch.cat([pair[1] for pair in parts], 1).t())
+            drawn = self._draw(seeds[used])
+            factors = torch.tensor(weights[used], dtype=drawn.dtype, device=drawn.device)
+            for total, noise in zip(totals, self._split(drawn), strict=True):
+                if isinstance(noise, tuple):
+                    left, right = (factor.transpose(0, 1).flatten(1) for factor in noise)
+                    total.addmm_(left * (factors / self.rank**0.5).repeat_interleave(self.rank), right.t())
                 else:
-                    for weight, noise in zip(weights[used], parts, strict=True):
-                        total.add_(noise, alpha=weight)  # type: ignore[arg-type]
+                    total.view(-1).addmv_(noise.flatten(1).t(), factors)
         return totals
 
-    def _draw(self, seed: int) -> list[Tensor | tuple[Tensor, Tensor]]:
-        """Return the unscaled noise of each touched parameter: a tensor, or two factors."""
-        generator = torch.Generator().manual_seed(seed)
+    def _draw(self, seeds: Sequence[int]) -> Tensor:
+        """Return the standard normal numbers of each seed, of all parameters in a row ``[seeds, numbers]``.
 
-        def normal(like: Tensor, *shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
+        One call a seed: a call for each parameter would cost more than the numbers of a small network.
+        """
+        like = self.centres[0]
+        drawn = torch.empty(len(seeds), sum(map(sum, self._sizes)), dtype=like.dtype)
+        for row, seed in zip(drawn, seeds, strict=True):
+            row.normal_(generator=torch.Generator().manual_seed(seed))
+        return drawn.to(like.device)
 
-        return [
-            (normal(centre, centre.shape[0], self.rank), normal(centre, centre.shape[1], self.rank))
-            if self.rank and centre.dim() == 2
-            else normal(centre, *centre.shape)
-            for centre in self.centres
-        ]
+    def _split(self, drawn: Tensor) -> list[Tensor | tuple[Tensor, Tensor]]:
+        """Return views of drawn numbers as each parameter's unscaled noise ``[seeds, *shape]``, or its two factors."""
+        result: list[Tensor | tuple[Tensor, Tensor]] = []
+        pieces = iter(drawn.split([size for sizes in self._sizes for size in sizes], 1))
+        for centre, sizes in zip(self.centres, self._sizes, strict=True):
+            parts = [next(pieces) for _ in sizes]
+            if len(parts) == 2:
+                left, right = (part.unflatten(1, (-1, self.rank)) for part in parts)
+                result.append((left, right))
+            else:
+                result.append(parts[0].unflatten(1, centre.shape))
+        return result
 
 
 class LearnedScales(nn.Module):
