@@ -27,9 +27,11 @@ from parser_vae.parser import Parser
 from parser_vae.parsing.arc_decoder import ArcDecoder
 from parser_vae.parsing.batches import Batch, Encoded, shuffled_batches, token_batches
 from parser_vae.parsing.model import ParserModel, encode_raw
+from parser_vae.parsing.storage import model_manifest, model_tensors
 from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.parsing.word_classes import word_classes
 from parser_vae.structures.trees import heads_to_arcs
+from parser_vae.training.checkpoint import write_model
 from parser_vae.training.heldout import encode
 from parser_vae.treebank.conllu import read_treebank
 from parser_vae.treebank.sentence import Sentence
@@ -133,12 +135,14 @@ def main() -> None:
     parser.add_argument("--target", default="gl_ctg")
     parser.add_argument("--passes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="folder to write the parsers with their new decoders to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(os.environ["PARSER_VAE_DATA"], "treebanks")
     files = ((options.source, "train"), (options.source, "dev"), (options.target, "dev"))
     source, home, away = (read_treebank(folder / name / f"{part}.conllu").sentences for name, part in files)
-    before = Parser.load(options.model).model
+    loaded = Parser.load(options.model)
+    before = loaded.model
     rows = {}
     for name, settings in DECODERS.items():
         start = time.process_time()
@@ -151,6 +155,11 @@ def main() -> None:
             options.source: summary(judged(model, as_read(model, home))),
             options.target: summary(judged(model, as_read(model, away))),
         }
+        if options.keep is not None:
+            kept_at = options.keep / name.replace(",", "").replace(" ", "-")
+            kept_at.mkdir(parents=True, exist_ok=True)
+            manifest = model_manifest(model) | {"source": loaded.manifest.get("source")}
+            write_model(kept_at, model_tensors(model), manifest, "", f"# {options.model.name}, decoder {name}\n")
         print(name, json.dumps(rows[name]), flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     result = {"commit": commit, "seed": options.seed, "passes": options.passes, "decoders": rows}
