@@ -4,7 +4,8 @@ As in a conditional random field autoencoder (Ammar, Dyer and Smith 2014; for de
 but with a log-bilinear model in place of a table. The loss of a tree is a sum over its arcs, so its expectation under
 a tree distribution is exact by arc marginals, and the tree of least loss is an argmax.
 
-Words are generated as forms, among the decoder's words: raw target text has no tags.
+What is generated of a word is its form, among the decoder's words; or its class, a cluster of word vectors; or its
+UPOS tag, gold in training and predicted in raw text. The head is seen as a word in any case.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ArcContext:
 
     Attributes:
         losses: ``-log p(dependent | head, direction, distance)`` ``[batch, head, dependent]``, in nats; 0 where there
-            can be no arc.
+            can be no arc, and of words whose tag is unknown.
         lengths: Words per sentence ``[batch]``.
     """
 
@@ -39,7 +40,11 @@ class ArcContext:
 
 
 class ArcDecoder(TreeDecoder[ArcContext]):
-    """``p(word | head, side, distance) = softmax(O (tanh(W_side head + b_side) + e_side,distance) + c)``."""
+    """``p(word | head, side, distance) = softmax(O (tanh(W_side head + b_side) + e_side,distance) + c)``.
+
+    Attributes:
+        classes: The class of each row of vectors ``[rows]``, where classes are generated; set before training.
+    """
 
     is_additive = True
 
@@ -57,7 +62,11 @@ class ArcDecoder(TreeDecoder[ArcContext]):
             self.special_vectors = nn.Parameter(uniform_(torch.empty(2, inputs), inputs))
         self.sides = nn.ModuleList(nn.Linear(inputs, size) for _ in range(2))
         self.places = nn.Parameter(torch.zeros(2, PLACES, size))
-        self.output = nn.Linear(size, len(vocabulary.decoder_words))
+        self.classes: Tensor | None
+        by_row = torch.zeros(2 if vectors is None else len(vectors) + 2, dtype=torch.int64)
+        self.register_buffer("classes", by_row if settings.generates == "classes" else None)
+        counts = {"forms": len(vocabulary.decoder_words), "classes": settings.classes + 1, "tags": len(vocabulary.upos)}
+        self.output = nn.Linear(size, counts[settings.generates])
         for layer in (*self.sides, self.output):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -81,12 +90,21 @@ class ArcDecoder(TreeDecoder[ArcContext]):
         normaliser = sums.clamp_min(tiny).log() + head_most[..., None] + place_most[:, None]  # [side, distinct, place]
         nodes = batch.words.shape[1]
         side, place = _sides_and_places(nodes, head.device)
-        head, word = head[:, :, None], batch.decoder_words[:, None]
+        generated = self.generated(batch)[:, None]
+        head, word = head[:, :, None], generated.clamp_min(0)
         losses = normaliser[side, head, place] - of_head[side, head, word] - of_place[side, place, word]
         position = torch.arange(nodes, device=losses.device)
         possible = batch.word_mask[:, None] & (position <= batch.lengths[:, None])[:, :, None]
-        possible = possible & (position[:, None] != position)
+        possible = possible & (position[:, None] != position) & (generated >= 0)
         return ArcContext(torch.where(possible, losses, 0.0), batch.lengths)
+
+    def generated(self, batch: Batch) -> Tensor:
+        """Return what stands for each word ``[batch, L]``, as an index of the softmax; -1 for an unknown tag."""
+        if self.settings.generates == "tags":
+            if batch.upos is None:
+                raise ValueError("this decoder generates tags, which the batch lacks; see encode_raw")
+            return batch.upos
+        return batch.decoder_words if self.classes is None else self.classes[batch.vectors]
 
     def reconstruction(self, context: ArcContext, arcs: Tensor) -> Tensor:
         """Return ``<arcs, losses> / length`` ``[batch]``: the expected loss, where arcs are marginals."""

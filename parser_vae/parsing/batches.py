@@ -45,7 +45,8 @@ class Batch:
         characters: Character indices ``[distinct, widest]`` of the distinct forms of this batch, padding 0.
         decoder_words: Language-model classes ``[batch, L]``.
         lengths: Words per sentence ``[batch]``, root excluded.
-        upos: Gold tags ``[batch, L]``, -1 where unknown or padding; None without annotation.
+        upos: Tags ``[batch, L]``, -1 where unknown or padding: gold, or predicted where a decoder generates those of
+            raw text; None without.
         heads: Gold heads ``[batch, L]``, 0 at the root and padding; None without annotation.
         deprels: Gold relations ``[batch, L]``, -1 where unknown or padding; None without annotation.
         arc_weights: How much each word's head counts in the supervised loss ``[batch, L]``; None means 1.
@@ -74,7 +75,7 @@ class Batch:
         return (position > 0) & (position <= self.lengths[:, None])
 
     def part(self, rows: slice) -> Batch:
-        """Return some of the sentences, without padding and spellings that only the others need; no annotation."""
+        """Return some of the sentences, without padding and spellings that only the others need; tags, but no trees."""
         lengths = self.lengths[rows]
         width = int(lengths.max()) + 1
         words, vectors, spellings, decoder_words = (
@@ -83,7 +84,8 @@ class Batch:
         used, spellings = spellings.unique(return_inverse=True)
         characters = self.characters[used]
         longest = int((characters != 0).sum(1).max())
-        return Batch(words, vectors, spellings, characters[:, :longest], decoder_words, lengths)
+        upos = None if self.upos is None else self.upos[rows, :width]
+        return Batch(words, vectors, spellings, characters[:, :longest], decoder_words, lengths, upos)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""

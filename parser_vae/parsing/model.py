@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from parser_vae.parsing.arc_decoder import ArcDecoder
-from parser_vae.parsing.batches import Batch, Indexer
+from parser_vae.parsing.batches import Batch, Encoded, Indexer, token_batches
 from parser_vae.parsing.decoder import Decoder
 from parser_vae.parsing.encoder import Encoder, EncoderSettings
 from parser_vae.parsing.tree_decoder import DecoderKind, DecoderSettings, TreeDecoder
@@ -55,6 +56,28 @@ class ParserModel(nn.Module):
         scores = self.encoder.arc_scores(states)
         heads = self.structure.argmax_heads(scores, batch.lengths)
         return heads, self.encoder.label_scores(states, heads).argmax(-1), scores
+
+
+@torch.inference_mode()
+def encode_raw(indexer: Indexer, sentences: Sequence[Sequence[str]], source: ParserModel) -> list[Encoded]:
+    """Return raw sentences as indices, with the tags that ``source`` predicts where its decoder generates tags.
+
+    What is to be reconstructed must not change while a parser is adapted, so tags are predicted once.
+    """
+    encoded = [indexer.encode(forms) for forms in sentences]
+    if source.decoder.settings.generates != "tags":
+        return encoded
+    was_training = source.training
+    source.eval()
+    own = [source.indexer.encode(forms) for forms in sentences]
+    for group in token_batches([sentence.length for sentence in own], 4000, 256):
+        batch = source.indexer.batch([own[index] for index in group])
+        tags = source.encoder.tag_scores(source.encoder.states(batch)).argmax(-1)
+        for row, index in enumerate(group):
+            predicted = tags[row, 1 : own[index].length + 1].tolist()
+            encoded[index] = replace(encoded[index], upos=[-1, *predicted])
+    source.train(was_training)
+    return encoded
 
 
 def head_log_probabilities(arc_scores: Tensor, lengths: Tensor) -> Tensor:

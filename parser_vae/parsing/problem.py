@@ -14,6 +14,7 @@ from parser_vae.methods.base import Touched
 from parser_vae.methods.perturbation import Perturbed
 from parser_vae.parsing.anchor import Anchor
 from parser_vae.parsing.batches import Batch
+from parser_vae.parsing.encoder import Encoder
 from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.population import SharedStates, can_score_together, group_scores, group_size
 from parser_vae.structures.trees import TreeStructure
@@ -32,7 +33,7 @@ class ParsingProblem:
         divergence_kind: The divergence term: ``none`` as the official code; ``exact_gibbs``, the divergence of the
             tree distribution from the uniform one; ``gumbel``, its upper bound by the arcs' Gumbel distributions
             (Paulus et al., 2020); ``paper``, eq. 37 of Berliner et al. (2022) on normalised scores; ``anchor``, the
-            divergence of the tree distribution from that of the parser as it was when the problem was made.
+            divergence of the tree distribution from that of ``source``.
         divergence_weight: What the divergence is multiplied by.
         perturb_all: Whether relation scorer and tagger count as touched although no tree depends on them.
     """
@@ -44,14 +45,16 @@ class ParsingProblem:
         divergence: Divergence = "none",
         perturb_all: bool = False,
         divergence_weight: float = 1.0,
+        source: Encoder | None = None,
     ) -> None:
+        """Pose the problem; ``source`` is the parser before adaptation, by default the model as it is now."""
         self.module = self.model = model
         self.structure = structure
         self.divergence_kind = divergence
         self.perturb_all = perturb_all
         self.divergence_weight = divergence_weight
         self._shared_states = SharedStates()
-        self.anchor = Anchor(model.encoder) if divergence == "anchor" else None
+        self.anchor = Anchor(source or model.encoder) if divergence == "anchor" else None
         if divergence == "paper":
             warnings.warn(
                 "eq. 37 treats exp(score) as a normalised probability; scores are normalised by log Z here, without "

@@ -85,7 +85,9 @@ def extend_with_target(model: ParserModel, sentences: Sequence[Sequence[str]]) -
     if "decoder.words.weight" in weights:
         name = "decoder.words.weight"
         weights[name] = torch.cat([weights[name], weights[name][UNKNOWN].expand(new, -1)])
-    new = len(vocabulary.decoder_words) - len(model.vocabulary.decoder_words)
+    # tags and word classes are the source's: a target word without a vector shares the class of unknown words
+    generates_forms = model.decoder.settings.generates == "forms"
+    new = len(vocabulary.decoder_words) - len(model.vocabulary.decoder_words) if generates_forms else 0
     weight, bias = weights["decoder.output.weight"], weights["decoder.output.bias"].clone()
     bias[UNKNOWN] -= math.log(new + 1)
     weights["decoder.output.weight"] = torch.cat([weight, weight[UNKNOWN].expand(new, -1)])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from parser_vae.parsing.batches import Batch
 
 DecoderKind = Literal["lm", "arcs"]
+Generated = Literal["forms", "classes", "tags"]
 ContextT = TypeVar("ContextT")
 
 
@@ -24,12 +25,23 @@ class DecoderSettings(BaseModel):
         description="lm: a language model that also sees arcs; arcs: each word from its head, direction and distance",
     )
     hidden: int = Field(100, ge=1, description="size of the LSTM, or of the view of a head")
+    generates: Generated = Field(
+        "forms",
+        description="what arcs generates of a word: its form, its class (a cluster of word vectors) or its UPOS tag",
+    )
+    classes: int = Field(100, ge=2, description="clusters of word vectors, where arcs generates classes")
     alignment: Literal["previous", "aligned"] = Field(
         "aligned",
         description="whose arcs a prediction of lm sees: aligned = of the word being predicted; "
         "previous = of the word just read, as in the paper's code",
     )
     predict_end: bool = Field(True, description="lm also predicts the end of the sentence, so that every word is read")
+
+    @model_validator(mode="after")
+    def _only_arcs_generates_less_than_forms(self) -> DecoderSettings:
+        if self.kind == "lm" and self.generates != "forms":
+            raise ValueError(f"generates = {self.generates} is for kind = arcs; lm generates forms")
+        return self
 
 
 class TreeDecoder(nn.Module, ABC, Generic[ContextT]):

@@ -13,14 +13,14 @@ from parser_vae.evaluation.domain import FOLDS, DomainDivergence, domain_diverge
 from parser_vae.evaluation.report import Report, evaluate
 from parser_vae.methods.ranks import is_first, process_count, wait_for_all
 from parser_vae.parser import Parser
-from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.model import ParserModel, encode_raw
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card, choice_lines, score_lines
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.dcst import DcstAdaptation
 from parser_vae.training.gradient_adaptation import GradientAdaptation
-from parser_vae.training.heldout import encode, hold_out
+from parser_vae.training.heldout import hold_out
 from parser_vae.training.material import Course, Material
 from parser_vae.training.model_choice import Choice, TargetWatch, choices, likely_to_hurt
 from parser_vae.training.pretrain import source_sentences
@@ -151,7 +151,7 @@ def read_material(settings: AdaptSettings) -> Material:
         raise InputError(
             f"training.held_out is {settings.training.held_out:g}, which leaves no target sentences to learn from"
         )
-    watch = TargetWatch(model, [encode(model.indexer, sentence, labelled=False) for sentence in watched])
+    watch = TargetWatch(model, encode_raw(model.indexer, [sentence.forms for sentence in watched], model))
     return Material(before, model, target, source, labelled, dev, silver, teachers, watch)
 
 
@@ -202,6 +202,7 @@ def _record(settings: AdaptSettings, chosen: int | None) -> dict[str, object]:
         "from": str(settings.data.model),
         "target": [str(path) for path in settings.data.target],
         "method": settings.method,
+        "latent_method": settings.latent.method,
         "preset": settings.preset,
         "epoch": chosen,
     }

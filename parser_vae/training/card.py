@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
     lines = [
         "# Dependency parser, trained on labelled source sentences",
         "",
-        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; decoder: "
-        + ("words from their heads" if settings.decoder.kind == "arcs" else f"lm, {settings.decoder.alignment}"),
+        f"- Trees: {settings.structure}; encoder: {settings.encoder.preset}; decoder: " + _decoder(settings.decoder),
         f"- Trained on: `{data.train}`, {result.outcome.steps} steps in {len(result.outcome.history)} epochs, "
         f"seed {settings.training.seed}",
         f"- Selected on: `{dev}`",
@@ -40,12 +40,19 @@ def pretrain_card(settings: PretrainSettings, result: PretrainResult) -> str:
     return "\n".join(lines) + "\n" + _USE
 
 
+def _decoder(settings: DecoderSettings) -> str:
+    if settings.kind == "lm":
+        return f"lm, {settings.alignment}"
+    what = {"forms": "words", "classes": f"{settings.classes} word classes", "tags": "UPOS tags"}
+    return f"{what[settings.generates]} from their heads"
+
+
 def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
     """Return the card of an adapted model, as Markdown."""
     lines = [
         "# Dependency parser, adapted to raw target sentences",
         "",
-        f"- Adapted from: `{settings.data.model}`, by {settings.method}, preset {settings.preset}, "
+        f"- Adapted from: `{settings.data.model}`, by {_ways(settings)}, preset {settings.preset}, "
         f"seed {settings.training.seed}",
         f"- Target sentences: {', '.join(f'`{path}`' for path in settings.data.target)}",
         f"- {result.course.outcome.steps} updates in {result.course.outcome.seconds:.0f} s; the parser's weights are "
@@ -62,6 +69,11 @@ def adapt_card(settings: AdaptSettings, result: AdaptResult) -> str:
         lines.append(f"- On `{settings.data.test}` (labelled, not used for any choice):")
         lines += [f"  - {line}" for line in score_lines(result)]
     return "\n".join([*lines, *_watched(result)]) + "\n" + _USE
+
+
+def _ways(settings: AdaptSettings) -> str:
+    latent = settings.latent
+    return settings.method + ("" if latent.method is None else f" with {latent.method} (weight {latent.weight:g})")
 
 
 def choice_lines(result: AdaptResult) -> list[str]:

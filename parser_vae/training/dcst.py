@@ -40,7 +40,7 @@ class DcstAdaptation:
             InputError: The source's labelled sentences are not at hand.
         """
         self.settings, self.seed = settings.dcst, settings.training.seed
-        self.students = Students(self.name, material)
+        self.students = Students(settings, material)
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the adaptation; the student lives below ``out``."""

@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from parser_vae.errors import InputError
+from parser_vae.errors import ConfigError, InputError
+from parser_vae.parsing.arc_decoder import ArcDecoder
 from parser_vae.parsing.embeddings import Coverage, coverage, frequent_words, load_vectors
 from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.storage import model_manifest, model_tensors
 from parser_vae.parsing.vocabulary import Vocabulary
+from parser_vae.parsing.word_classes import word_classes
 from parser_vae.training.card import pretrain_card
 from parser_vae.training.checkpoint import write_model
 from parser_vae.training.config import dump_settings
@@ -64,6 +66,9 @@ def pretrain(
         words, vectors, covered = _vectors(settings, train)
         progress.event("vectors", words=len(words), coverage=str(covered))
     model = ParserModel(settings.encoder, settings.decoder, vocabulary, words, vectors, settings.structure)
+    _check_generated(settings, model)
+    if isinstance(model.decoder, ArcDecoder) and model.decoder.classes is not None and vectors is not None:
+        model.decoder.classes.copy_(word_classes(vectors, settings.decoder.classes, options.seed))
     held_out = HeldOut(model.indexer, dev)
     sentences = [encode(model.indexer, sentence) for sentence in train]
     progress.event(
@@ -112,6 +117,17 @@ def source_sentences(train: Path, dev: Path | None) -> tuple[Sequence[Sentence],
     if not held_out or not learnt:
         raise InputError(f"{train}: too few sentences to hold some out for selection; give labelled ones with --dev")
     return learnt, held_out
+
+
+def _check_generated(settings: PretrainSettings, model: ParserModel) -> None:
+    """Raise ``ConfigError`` where there is nothing to make word classes of, or nobody to tag raw text."""
+    generates = settings.decoder.generates
+    if generates == "classes" and settings.data.vectors is None:
+        raise ConfigError("decoder.generates is classes, which are clusters of word vectors; give some with --vectors")
+    if generates == "tags" and model.encoder.tags is None:
+        raise ConfigError(
+            "decoder.generates is tags, which raw text gets from the encoder; add --set encoder.tagging=true"
+        )
 
 
 def _vectors(settings: PretrainSettings, train: Sequence[Sentence]) -> tuple[list[str], Tensor, Coverage]:

@@ -54,7 +54,7 @@ class SelfTrainingAdaptation:
             InputError: The source's labelled sentences are not at hand.
         """
         self.settings, self.seed = settings.self_training, settings.training.seed
-        self.students = students = Students(self.name, material)
+        self.students = students = Students(settings, material)
         given = students.source * self.settings.source_repeats + students.silver
         self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in given]
 

@@ -121,6 +121,15 @@ class DcstSettings(Settings):
     weight: float = Field(0.5, gt=0, description="weight of each tagging task against arcs and relations")
 
 
+class LatentSettings(Settings):
+    """A gradient method beside a recipe: it follows ``[objective]`` on raw target sentences."""
+
+    method: str | None = Field(
+        None, description="a gradient method, whose gradient is added to every step of a recipe's students"
+    )
+    weight: float = Field(1.0, gt=0, description="what that gradient is multiplied by")
+
+
 class AdaptTraining(Settings):
     """How long and how a gradient method adapts; of recipes, the share held out and the seed alone count."""
 
@@ -167,6 +176,7 @@ class AdaptSettings(MethodSections):
     structure: TreeFamily | None = Field(None, description="family of the latent trees; default: the model's")
     self_training: SelfTrainingSettings = Field(default_factory=lambda: SelfTrainingSettings.model_validate({}))
     dcst: DcstSettings = Field(default_factory=lambda: DcstSettings.model_validate({}))
+    latent: LatentSettings = Field(default_factory=lambda: LatentSettings.model_validate({}))
     objective: Objective = Field(default_factory=lambda: Objective.model_validate({}))
     training: AdaptTraining = Field(default_factory=lambda: AdaptTraining.model_validate({}))
 

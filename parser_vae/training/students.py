@@ -10,16 +10,18 @@ from pathlib import Path
 
 import torch
 
-from parser_vae.errors import InputError
+from parser_vae.errors import ConfigError, InputError
 from parser_vae.parsing.encoder import Encoder
-from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.model import ParserModel, encode_raw
 from parser_vae.parsing.storage import model_manifest, model_tensors, restore
 from parser_vae.parsing.vocabulary import Vocabulary, normalise
 from parser_vae.training.checkpoint import MANIFEST, has_state, read_model, remove_state, write_model
 from parser_vae.training.heldout import HeldOut, encode
+from parser_vae.training.latent import LatentTerm
 from parser_vae.training.loop import Loop, Plan
 from parser_vae.training.material import Material
 from parser_vae.training.progress import Progress
+from parser_vae.training.settings import AdaptSettings
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Students:
     A stopped run goes on: finished students are read from their folders.
 
     Attributes:
+        settings: What the adaptation was told.
         blank: A parser with the words of source and target, to index sentences with; its encoder is untrained.
         teachers: The parsers before adaptation.
         target: Forms of the raw target sentences.
@@ -44,15 +47,19 @@ class Students:
         silver: Target sentences with trees by somebody else, as indices.
     """
 
-    def __init__(self, recipe: str, material: Material) -> None:
+    def __init__(self, settings: AdaptSettings, material: Material) -> None:
         """Take over sizes, vectors and language model of the parser before, and count the words of the target.
 
         Raises:
-            InputError: The source's labelled sentences are not at hand; ``recipe`` is the name of who reads them.
+            InputError: The source's labelled sentences are not at hand.
+            ConfigError: The method of ``[latent]`` is unknown, or told what goes for gradient methods alone.
+            IncompatibleError: It cannot be used with these trees.
         """
+        self.settings = settings
         if material.source is None:
             raise InputError(
-                f"{recipe} reads the labelled source, and the model's own is not where it was; give it by --source"
+                f"{settings.method} reads the labelled source, and the model's own is not where it was; "
+                "give it by --source"
             )
         self.base = base = material.model
         self.teachers = [material.before.model, *(teacher.model for teacher in material.teachers)]
@@ -69,6 +76,10 @@ class Students:
         self.blank.decoder.requires_grad_(False)
         self.source = [encode(self.blank.indexer, sentence) for sentence in material.source]
         self.silver = [encode(self.blank.indexer, sentence) for sentence in material.silver]
+        if settings.latent.method is not None:
+            self._check_objective()
+            self._raw = encode_raw(self.blank.indexer, self.target, base)
+            self._latent(settings.latent.method, self.blank)
         self._watch = material.watch
         self._held_out = None if material.dev is None else HeldOut(self.blank.indexer, material.dev)
 
@@ -99,12 +110,33 @@ class Students:
             return Student(model, stored.manifest["steps"], stored.manifest["seconds"])
         torch.manual_seed(seed)
         model = self._new(start)
-        outcome = Loop(plan_of(model), folder, seed, progress, has_state(folder)).run()
+        plan = plan_of(model)
+        if self.settings.latent.method is not None:
+            plan = self._latent(self.settings.latent.method, model).beside(plan, self.settings.latent.weight)
+        outcome = Loop(plan, folder, seed, progress, has_state(folder)).run()
         record = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1)}
         card = "# A student of an adaptation\n"
         write_model(folder, model_tensors(model), model_manifest(model) | record, "", card)
         remove_state(folder)
         return Student(model.eval(), outcome.steps, outcome.seconds)
+
+    def _latent(self, method: str, model: ParserModel) -> LatentTerm:
+        """Return the latent-tree objective for a student; the source parser anchors all, whoever taught them."""
+        return LatentTerm(method, self.settings, model, self._raw, self.base.encoder)
+
+    def _check_objective(self) -> None:
+        """Raise ``ConfigError`` where ``[objective]`` asks for what students have otherwise, or cannot do."""
+        objective = self.settings.objective
+        if objective.supervised_weight:
+            raise ConfigError(
+                f"objective.supervised_weight is {objective.supervised_weight:g}, but {self.settings.method} learns "
+                "from the labelled source anyway; leave it out, latent.weight balances the two"
+            )
+        if not objective.freeze_decoder:
+            raise ConfigError(
+                f"objective.freeze_decoder is false, but the students of {self.settings.method} share the source "
+                "model's decoder, which stays as it is; leave it out"
+            )
 
     def _new(self, start: ParserModel | None) -> ParserModel:
         """Return a parser with the encoder's weights of ``start``, or new ones, that shares the frozen decoder."""

@@ -181,11 +181,11 @@ METHOD = ("--method", "nes")
         ),
         (
             ["adapt", "--from", "{model}", "--target", "{file}", *METHOD, "--silver", "{file}", "--out", "{out}"],
-            "--silver: nes learns from no trees of the target; ",
+            "--silver: nes reads no labelled sentences while objective.supervised_weight is 0; ",
         ),
         (
             ["adapt", "--from", "{model}", "--target", "{file}", *METHOD, "--teacher", "{model}", "--out", "{out}"],
-            "--teacher: nes learns from no trees of the target; ",
+            "--teacher: nes learns from no parser's trees; ",
         ),
         (
             ["adapt", "--from", "{model}", "--target", "{file}", "--set", "nes.sigma=inf", "--out", "{out}"],

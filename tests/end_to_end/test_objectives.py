@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from parser_vae import cli
 from parser_vae.training import loop
-from tests.end_to_end.conftest import adapt_arguments, pretrain_arguments
+from tests.end_to_end.conftest import adapt_arguments, pretrain_arguments, self_training_arguments
 
 ANCHORED = ["--set=objective.divergence=anchor", "--set=objective.divergence_weight=0.5"]
 SUPERVISED = ["--set=objective.supervised_weight=1.0"]
@@ -120,3 +121,47 @@ def test_holding_everything_out_is_refused(
     assert capsys.readouterr().err == (
         "error: training.held_out is 0.9999, which leaves no target sentences to learn from\n"
     )
+
+
+@pytest.mark.parametrize("generates", ["classes", "tags"])
+def test_tags_and_word_classes_from_their_heads(files: Path, tmp_path: Path, generates: str) -> None:
+    vectors = tmp_path / "words.vec"
+    words = ["the", "a", "dog", "cat", "bird", "horse", "sees", "hears", "it", "server", "router", "."]
+    vectors.write_text("".join(f"{word} {number % 3} {number % 5} 1\n" for number, word in enumerate(words)))
+    arcs = ["--set=decoder.kind=arcs", f"--set=decoder.generates={generates}", "--set=decoder.classes=4"]
+    source, out, taught = tmp_path / "source", tmp_path / "target", tmp_path / "taught"
+    assert cli.run([*pretrain_arguments(files, source), "--vectors", str(vectors), *arcs]) == 0
+    what = {"classes": "4 word classes", "tags": "UPOS tags"}[generates]
+    assert f"decoder: {what} from their heads" in (source / "MODEL_CARD.md").read_text()
+    exact = ["--method", "marginals", *ANCHORED, "--set=training.held_out=0.3"]
+    assert cli.run([*adapt_arguments(files, source, out), *exact, "--epochs", "5"]) == 0
+    entries = epochs(out)
+    assert entries[-1]["objective"] < entries[1]["objective"]
+    assert 0 < entries[-1]["target_reconstruction"] < math.log(5 if generates == "classes" else 7)
+    beside = ["--set=latent.method=nes", "--set=nes.perturb=scores", "--set=nes.population=4"]
+    assert cli.run([*self_training_arguments(files, source, taught), *beside]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--set=decoder.kind=arcs", "--set=decoder.generates=classes"],
+            "decoder.generates is classes, which are clusters of word vectors; give some with --vectors",
+        ),
+        (
+            ["--set=decoder.kind=arcs", "--set=decoder.generates=tags", "--set=encoder.tagging=false"],
+            "decoder.generates is tags, which raw text gets from the encoder; add --set encoder.tagging=true",
+        ),
+        (
+            ["--set=decoder.generates=tags"],
+            "--set decoder.generates=tags: decoder: generates = tags is for kind = arcs; lm generates forms",
+        ),
+    ],
+)
+def test_what_cannot_be_generated_is_refused(
+    more: list[str], message: str, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*pretrain_arguments(files, tmp_path / "out"), *more]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "out").exists()

@@ -123,14 +123,21 @@ def test_target_sentences_may_be_plain_text(files: Path, source_model: Path, tmp
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_a_gradient_method_says_when_it_would_not_read_labelled_sentences(
-    files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("flag", ["--silver", "--target-train"])
+def test_labelled_target_sentences_are_for_the_supervised_term(
+    flag: str, files: Path, source_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labelled = ["--target-train", str(files / "test.conllu")]
-    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "out"), *labelled]) == 1
-    assert capsys.readouterr().err.startswith("error: --target-train: nes reads no labelled sentences while ")
-    weighted = [*labelled, "--set=objective.supervised_weight=1"]
-    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "out"), *weighted]) == 0
+    given = [flag, str(files / "test.conllu")]
+    assert cli.run([*adapt_arguments(files, source_model, tmp_path / "refused"), *given]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {flag}: nes reads no labelled sentences while objective.supervised_weight is 0; add --set "
+        "objective.supervised_weight=1, or adapt by self-training\n"
+    )
+    supervised = ["--epochs", "1", "--set=training.keep=last", "--set=objective.supervised_weight=1"]
+    for name, more in (("with", given), ("without", [])):
+        assert cli.run([*adapt_arguments(files, source_model, tmp_path / name), *supervised, *more]) == 0
+    states = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("with", "without")]
+    assert states[0] != states[1]
 
 
 @pytest.mark.parametrize("method", ["self-training", "dcst"])

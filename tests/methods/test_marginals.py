@@ -9,6 +9,7 @@ import torch
 
 from parser_vae.errors import IncompatibleError
 from parser_vae.methods import Marginals
+from parser_vae.parsing.model import encode_raw
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.structures.projective import ProjectiveTrees
 from parser_vae.structures.spanning import SpanningTrees
@@ -21,10 +22,13 @@ SENTENCES = [["the", "dog", "saw"], ["dogs", "bark"], ["a", "cat", "saw", "dogs"
 STRUCTURES = [family(single_root=single) for family in (ProjectiveTrees, SpanningTrees) for single in (True, False)]
 
 
+@pytest.mark.parametrize("generates", ["forms", "classes", "tags"])
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: f"{s.name}-{s.single_root}")
-def test_the_gradient_on_sentences_equals_that_of_the_sum_over_trees(build: Build, structure: TreeStructure) -> None:
-    model = build(decoder="arcs").double().eval()
-    batch = model.indexer.batch([model.indexer.encode(forms) for forms in SENTENCES])
+def test_the_gradient_on_sentences_equals_that_of_the_sum_over_trees(
+    build: Build, structure: TreeStructure, generates: str
+) -> None:
+    model = build(decoder="arcs", generates=generates).double().eval()
+    batch = model.indexer.batch(encode_raw(model.indexer, SENTENCES, model))
     problem = ParsingProblem(model, structure, "exact_gibbs")
     scores, context = problem.scores(batch), model.decoder.context(batch)
     exact = torch.zeros((), dtype=torch.float64)

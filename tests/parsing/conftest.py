@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from parser_vae.parsing.arc_decoder import ArcDecoder
 from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.encoder import EncoderSettings
 from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.tree_decoder import DecoderSettings
 from parser_vae.parsing.vocabulary import Vocabulary
+from parser_vae.parsing.word_classes import word_classes
 
 FORMS = [
     ["The", "old", "dog", "saw", "a", "cat", "."],
@@ -43,6 +45,7 @@ def build() -> Build:
         vectors: bool = True,
         family: str = "projective",
         decoder: str = "lm",
+        generates: str = "forms",
         **encoder: object,
     ) -> ParserModel:
         torch.manual_seed(0)
@@ -53,7 +56,12 @@ def build() -> Build:
         vocabulary = Vocabulary.build(zip(FORMS, UPOS, DEPRELS, strict=True), settings.numbers, decoder_min_count=1)
         words = vocabulary.words[2:]
         table = torch.randn(len(words), 6) if vectors else None
-        return ParserModel(settings, DecoderSettings(kind=decoder), vocabulary, words if vectors else [], table, family)
+        told = DecoderSettings(kind=decoder, generates=generates, classes=3)
+        model = ParserModel(settings, told, vocabulary, words if vectors else [], table, family)
+        if generates == "classes" and table is not None:
+            assert isinstance(model.decoder, ArcDecoder) and model.decoder.classes is not None
+            model.decoder.classes.copy_(word_classes(table, 3, seed=0))
+        return model
 
     return make
 
