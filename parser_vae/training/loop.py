@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parser_vae.errors import InfeasibleError, InputError
 from parser_vae.methods.ranks import agreed, is_first, wait_for_all
 from parser_vae.training.checkpoint import has_state, load_state, save_state
 from parser_vae.training.interruption import Interruption, deferred_interruption
@@ -126,6 +127,7 @@ class Loop:
         """Train to the end, leave the selected weights in the model and return how it went.
 
         Raises:
+            InputError: Training has diverged: scores or gradients are not finite.
             KeyboardInterrupt: The user asked to stop; the state is saved.
         """
         with self.log, deferred_interruption() as interruption:
@@ -186,8 +188,13 @@ class Loop:
         start = time.monotonic()
         plan.model.train()
         plan.optimiser.zero_grad()
-        values = plan.step(indices, state.epoch, self.generator)
-        nn.utils.clip_grad_norm_([p for p in self.trained.values() if p.grad is not None], plan.clip)
+        try:
+            values = plan.step(indices, state.epoch, self.generator)
+        except InfeasibleError as error:  # a network forbids no structure: its scores are NaN or infinite
+            raise self._diverged(f"the scores are not finite ({error})") from None
+        norm = nn.utils.clip_grad_norm_([p for p in self.trained.values() if p.grad is not None], plan.clip)
+        if not norm.isfinite():
+            raise self._diverged(f"the gradient's norm is {norm:g}")
         done = (state.epoch - 1 + state.position / len(state.batches)) / plan.epochs
         for group, rate in zip(plan.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * plan.schedule(done)
@@ -205,6 +212,13 @@ class Loop:
         state.seconds += time.monotonic() - start
         if plan.seconds is not None:
             state.seconds = agreed(state.seconds)
+
+    def _diverged(self, what: str) -> InputError:
+        rate = max(self.rates)
+        return InputError(
+            f"{self.plan.what}: diverged at update {self.state.steps + 1}, {what}; take a smaller learning_rate than "
+            f"{rate:g}, or clip gradients"
+        )
 
     def _evaluate(self, epoch: int) -> None:
         """Evaluate the (averaged) weights, log the epoch and keep what is best so far."""

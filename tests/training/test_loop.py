@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from parser_vae.errors import InfeasibleError, InputError
 from parser_vae.methods.annealing import Annealing, Schedule
 from parser_vae.training import loop as loop_module
 from parser_vae.training.loop import Loop, Outcome, Plan, Selection
@@ -125,3 +127,30 @@ def test_time_that_runs_out_ends_the_run_after_an_evaluated_step(
     _, outcome = run(tmp_path / "b", plan(network(), seconds=1e-9), resume=True)
     assert outcome.steps == 2
     assert [entry["epoch"] for entry in outcome.history] == [1]
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        pytest.param(
+            lambda model: model(torch.full((1, 3), math.inf)).sum().backward(), "norm is (nan|inf)", id="loss"
+        ),
+        pytest.param(lambda model: raise_infeasible(), "scores are not finite .sentence 0", id="scores"),
+    ],
+)
+def test_a_run_that_diverges_says_at_which_update_and_what_to_do(
+    step: Callable[[nn.Linear], None], what: str, tmp_path: Path
+) -> None:
+    model = network()
+
+    def diverging(indices: list[int], epoch: int, generator: torch.Generator) -> Mapping[str, float]:
+        step(model)
+        return {}
+
+    with pytest.raises(InputError, match=f"training: diverged at update 1, .*({what}).*; take a smaller learning_rate"):
+        run(tmp_path, plan(model, step=diverging))
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def raise_infeasible() -> None:
+    raise InfeasibleError("sentence 0 of the batch: its arc scores hold NaN or +inf")
