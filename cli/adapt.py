@@ -40,7 +40,7 @@ def adapt(
     ] = None,
     teacher: Annotated[
         list[Path] | None,
-        typer.Option(help="A further parser of the source, to teach with --from in self-training.", metavar="DIR"),
+        typer.Option(help="A further parser of the source; in self-training they teach one another.", metavar="DIR"),
     ] = None,
     method: Annotated[str | None, typer.Option(help="How to adapt: see parser-vae methods.")] = None,
     structure: StructureName = None,

@@ -41,15 +41,16 @@ class DcstAdaptation:
         """
         self.settings, self.seed = settings.dcst, settings.training.seed
         self.students = Students(settings, material)
+        self.teachers = [teacher.model for teacher in material.teachers]
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the adaptation; the student lives below ``out``."""
         students = self.students
         with JsonLog(out / LOG) as log:
             told = Several([log, progress])
-            history = [{"epoch": 0, **students.values([students.base])}]
+            history = [{"epoch": 0, **students.values(students.base)}]
             told.event("epoch", **history[0])
-            trees = silver_trees(students.teachers, students.target)
+            trees = silver_trees([students.before, *self.teachers], students.target)
             tagged = students.silver + [
                 annotated(students.blank.indexer, forms, tree)
                 for forms, tree in zip(students.target, trees, strict=True)
@@ -57,7 +58,7 @@ class DcstAdaptation:
             student = students.train(
                 out / ROUNDS / "1-1", self.seed, None, lambda model: self._plan(model, tagged), progress
             )
-            history.append({"epoch": 1, **students.values([student.model]), "steps": student.steps})
+            history.append({"epoch": 1, **students.values(student.model), "steps": student.steps})
             told.event("epoch", **history[1])
         return Course(student.model, None, Outcome(history, {}, student.steps, student.seconds), 1, "the student's")
 

@@ -1,9 +1,9 @@
 """Self-training: parsers that agree on raw target sentences teach new parsers, round after round.
 
 The classic recipe (McClosky et al., 2006; Reichart and Rappoport, 2007) in the form that suits parsers with marginals:
-every arc counts as much as the teachers believe it, several teachers are an ensemble, and a student reads the labelled
-source as well. By default one parser teaches itself: a round is one pass over source and target, after which it parses
-the target anew.
+every arc counts as much as the teachers believe it, several parsers teach one another as an ensemble, and a student
+reads the labelled source as well. By default one parser teaches itself: a round is one pass over source and target,
+after which it parses the target anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from parser_vae.parsing.batches import Batch, Encoded
 from parser_vae.parsing.model import ParserModel
+from parser_vae.parsing.storage import extend_with_target
 from parser_vae.training.checkpoint import LOG, ROUNDS
 from parser_vae.training.loop import Outcome, Plan
 from parser_vae.training.material import Course, Material
@@ -43,7 +44,11 @@ class Example:
 
 
 class SelfTrainingAdaptation:
-    """Rounds of students, each taught by the ones before; finished students are kept, so a stopped run goes on."""
+    """Rounds of students, taught by all those of the round before.
+
+    Further parsers given as teachers go through the rounds as well, each from its own weights; the first is kept.
+    Finished students stay in their folders, so a stopped run goes on.
+    """
 
     name = "self-training"
 
@@ -53,40 +58,50 @@ class SelfTrainingAdaptation:
         Raises:
             InputError: The source's labelled sentences are not at hand.
         """
-        self.settings, self.seed = settings.self_training, settings.training.seed
-        self.students = students = Students(settings, material)
-        given = students.source * self.settings.source_repeats + students.silver
-        self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in given]
+        self.rounds = settings.self_training.rounds
+        materials = [material, *materials_of_teachers(material)]
+        self.learners = [Learner(settings, each, number) for number, each in enumerate(materials, start=1)]
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the rounds; the students live below ``out``."""
-        teachers: Sequence[ParserModel] = self.students.teachers
-        starts = [None if self.settings.start == "scratch" else self.students.base] * self.settings.students
+        kept = self.learners[0]
         steps, seconds = 0, 0.0
         with JsonLog(out / LOG) as log:
             told = Several([log, progress])
-            history = [{"epoch": 0, **self.students.values([self.students.base])}]
+            history = [{"epoch": 0, **kept.students.values(kept.students.base)}]
             told.event("epoch", **history[0])
-            for number in range(1, self.settings.rounds + 1):
-                trees = silver_trees(teachers, self.students.target)
-                count = 1 if number == self.settings.rounds else self.settings.students
-                students = [self._student(number, k, starts[k], trees, out, progress) for k in range(count)]
-                teachers = [student.model for student in students]
-                if self.settings.start == "previous":
-                    starts = list(teachers)
-                steps += sum(student.steps for student in students)
-                seconds += sum(student.seconds for student in students)
-                values = {"confidence": confidence(trees), **self.students.values(teachers)}
+            for number in range(1, self.rounds + 1):
+                trees = silver_trees([learner.model for learner in self.learners], kept.students.target)
+                last = number == self.rounds  # nobody is taught by the others after it
+                for learner in [kept] if last else self.learners:
+                    student = learner.learn(trees, number, out, progress)
+                    steps += student.steps
+                    seconds += student.seconds
+                values = {"confidence": confidence(trees), **kept.students.values(kept.model)}
                 entry = {"epoch": number, **values, "steps": steps, "trained_seconds": round(seconds, 1)}
                 history.append(entry)
                 told.event("epoch", **entry)
-        why = f"round {self.settings.rounds}'s"
-        return Course(teachers[0], None, Outcome(history, {}, steps, seconds), self.settings.rounds, why)
+        outcome = Outcome(history, {}, steps, seconds)
+        return Course(kept.model, None, outcome, self.rounds, f"round {self.rounds}'s")
 
-    def _student(
-        self, number: int, k: int, start: ParserModel | None, trees: Sequence[SilverTree], out: Path, progress: Progress
-    ) -> Student:
-        """Return student ``k``, counted from 0, of a round, with the first weights of ``start`` or new ones."""
+
+class Learner:
+    """One parser that goes through the rounds: a new student in each.
+
+    Attributes:
+        number: Which of the parsers it is, from 1 on.
+        model: Its student of the last round; before the first the parser itself.
+    """
+
+    def __init__(self, settings: AdaptSettings, material: Material, number: int) -> None:
+        self.settings, self.seed, self.number = settings.self_training, settings.training.seed, number
+        self.students = students = Students(settings, material)
+        self.model = students.before
+        given = students.source * self.settings.source_repeats + students.silver
+        self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in given]
+
+    def learn(self, trees: Sequence[SilverTree], number: int, out: Path, progress: Progress) -> Student:
+        """Return this round's student of source and silver trees, which takes the place of ``model``."""
         settings = self.settings
         examples = self.labelled + [
             self._example(forms, tree) for forms, tree in zip(self.students.target, trees, strict=True)
@@ -100,11 +115,16 @@ class SelfTrainingAdaptation:
                 Schedule(settings.epochs, settings.batch_size, settings.learning_rate, settings.clip, settings.average),
                 evaluate=dict,
                 selections=(),
-                what=f"round {number}, student {k + 1}",
+                what=f"round {number}, student {self.number}",
             )
 
-        seed = 10_000 * self.seed + 100 * number + k + 1
-        return self.students.train(out / ROUNDS / f"{number}-{k + 1}", seed, start, plan_of, progress)
+        first = self.model is self.students.before
+        starts = {"previous": self.students.base if first else self.model, "base": self.students.base, "scratch": None}
+        seed = 10_000 * self.seed + 100 * number + self.number
+        folder = out / ROUNDS / f"{number}-{self.number}"
+        student = self.students.train(folder, seed, starts[settings.start], plan_of, progress)
+        self.model = student.model
+        return student
 
     def _example(self, forms: Sequence[str], tree: SilverTree) -> Example:
         settings = self.settings
@@ -114,6 +134,15 @@ class SelfTrainingAdaptation:
             [settings.silver_weight * value for value in sure],
             tree.marginals if settings.targets == "distribution" else None,
         )
+
+
+def materials_of_teachers(material: Material) -> list[Material]:
+    """Return what each further parser starts from: the same sentences, and its own weights and words."""
+    sentences = [sentence.forms for sentence in [*material.target, *material.silver, *material.labelled]]
+    return [
+        replace(material, before=one, model=extend_with_target(one.model, sentences), teachers=(), dev=None)
+        for one in material.teachers
+    ]
 
 
 def batch_of(model: ParserModel, examples: Sequence[Example]) -> Batch:

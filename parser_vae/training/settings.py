@@ -62,7 +62,9 @@ class AdaptData(Settings):
     test: Path | None = Field(None, description="labelled target sentences, only reported, never selected on")
     target_train: Path | None = Field(None, description="labelled target sentences to learn from, where the method can")
     silver: list[Path] = Field([], description="target sentences with trees by another parser, to learn from")
-    teachers: list[Path] = Field([], description="folders of further parsers trained on the source, to teach as well")
+    teachers: list[Path] = Field(
+        [], description="folders of further parsers of the same source, which teach and learn as well"
+    )
 
 
 class Objective(Settings):
@@ -91,7 +93,6 @@ class SelfTrainingSettings(Settings):
     """Rounds of students that learn from the source and from their teachers' trees of the target."""
 
     rounds: int = Field(4, ge=1, description="how often new students are taught by the former ones")
-    students: int = Field(1, ge=1, description="students of every round but the last, which has one")
     epochs: int = Field(1, ge=1, description="passes of a student over source and target in a round")
     batch_size: int = Field(16, ge=1, description="sentences a step")
     learning_rate: float = Field(

@@ -41,7 +41,8 @@ class Students:
     Attributes:
         settings: What the adaptation was told.
         blank: A parser with the words of source and target, to index sentences with; its encoder is untrained.
-        teachers: The parsers before adaptation.
+        base: The parser before adaptation, which also knows the target's words.
+        before: The same without those, as it parses.
         target: Forms of the raw target sentences.
         source: The labelled source sentences, as indices.
         silver: Target sentences with trees by somebody else, as indices.
@@ -62,7 +63,7 @@ class Students:
                 "give it by --source"
             )
         self.base = base = material.model
-        self.teachers = [material.before.model, *(teacher.model for teacher in material.teachers)]
+        self.before = material.before.model
         self.target = [sentence.forms for sentence in material.target]
         self.blank = ParserModel(
             base.encoder.settings,
@@ -83,14 +84,13 @@ class Students:
         self._watch = material.watch
         self._held_out = None if material.dev is None else HeldOut(self.blank.indexer, material.dev)
 
-    def values(self, models: Sequence[ParserModel]) -> dict[str, float]:
-        """Return the mean values of some parsers on the source's dev sentences and on held-out target ones."""
-        values = [self._watch.values(model.eval()) for model in models]
+    def values(self, model: ParserModel) -> dict[str, float]:
+        """Return the values of a parser on the source's dev sentences and on held-out target ones."""
+        values = self._watch.values(model.eval())
         if self._held_out is not None:
-            for value, model in zip(values, models, strict=True):
-                scores = self._held_out.values(model)
-                value |= {name: scores[name] for name in ("dev_uas", "dev_las")}
-        return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
+            scores = self._held_out.values(model)
+            values |= {name: scores[name] for name in ("dev_uas", "dev_las")}
+        return values
 
     def train(
         self,

@@ -78,7 +78,7 @@ def adapt_arguments(files: Path, source_model: Path, out: Path) -> list[str]:
 
 def self_training_arguments(files: Path, source_model: Path, out: Path) -> list[str]:
     data = ["--from", str(source_model), "--target", str(files / "target.conllu"), "--test", str(files / "test.conllu")]
-    small = ["--set=self_training.rounds=2", "--set=self_training.students=2", "--set=self_training.epochs=2"]
+    small = ["--teacher", str(source_model), "--set=self_training.rounds=2", "--set=self_training.epochs=2"]
     return ["adapt", *data, "--method", "self-training", "--out", str(out), *small, "--quiet", "--threads=1"]
 
 
