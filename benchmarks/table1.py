@@ -3,6 +3,7 @@
     python benchmarks/table1.py run --scale small
     python benchmarks/table1.py table --scale small
     python benchmarks/table1.py order --scale small
+    python benchmarks/table1.py plot --scale small
 
 A cell is one ``parser-vae graphs simulate`` (shared), ``train`` and ``evaluate`` with one thread, from the recipe
 ``configs/graphs-SCALE.toml``; a finished cell is not run again, a stopped one is resumed. Options choose methods,
@@ -31,6 +32,7 @@ from parser_vae.training.progress import read_log
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "table1"
+PLOT = ROOT / "docs" / "images" / "table1.svg"
 # samples of train, dev and test; points
 DATA = {"smoke": (200, 50, 50, 4), "small": (5000, 1000, 1000, 6), "paper": (50_000, 10_000, 10_000, 10)}
 
@@ -104,9 +106,9 @@ STUDENT_OF_THREE = 4.303  # the 97.5% point of Student's t with two degrees of f
 
 
 def main() -> None:
-    """Train cells, or print the table of those that are done or the tests of their order."""
+    """Train cells, or print the table of those that are done or the tests of their order, or draw their curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=["run", "table", "order"])
+    parser.add_argument("action", choices=["run", "table", "order", "plot"])
     parser.add_argument("--scale", choices=list(DATA), default="small")
     parser.add_argument("--work", type=Path, default=Path("runs/table1"))
     parser.add_argument("--methods", default=",".join(ROWS))
@@ -120,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = RESULTS / (options.scale + (f"-{options.tag}" if options.tag else ""))
     if options.action != "run":
-        print({"table": table, "order": order}[options.action](folder))
+        print({"table": table, "order": order, "plot": plot}[options.action](folder))
         return
     if options.set and not options.tag:
         parser.error("--set changes what is measured: name the results with --tag")
@@ -238,6 +240,34 @@ def order(folder: Path) -> str:
             names = [f"{ROWS[name].title}, {KINDS[latent]}" for name, latent in (upper, lower)]
             lines.append(f"| {every} | {names[0]} | {names[1]} | {shown} | {paper} |")
     return "\n".join(lines)
+
+
+def plot(folder: Path) -> str:
+    """Draw F1 of trees on the dev samples against the trajectories decoded, a panel a method; return the file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "table1"
+    import matplotlib.pyplot as plt
+
+    cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.tree.*.json"))]
+    names = [name for name in ROWS if any(cell["method"] == name for cell in cells)]
+    figure, axes = plt.subplots(2, -(-len(names) // 2), figsize=(12, 5), sharex=True, sharey=True, layout="constrained")
+    for axis, name in zip(axes.flat, names, strict=False):
+        for cell in (cell for cell in cells if cell["method"] == name):
+            axis.plot(
+                [point["steps"] * cell["evaluations_an_update"] for point in cell["curve"]],
+                [point["dev_f1"] for point in cell["curve"]],
+                color=f"C{cell['seed'] - 1}",
+                linestyle="-" if cell["teacher_forcing"] == 3 else ":",
+            )
+        axis.set_title(ROWS[name].title, fontsize=9)
+        axis.set(xscale="log", ylim=(25, 100))
+        axis.grid(alpha=0.3)
+    figure.supxlabel("trajectories decoded", fontsize=9)
+    figure.supylabel("F1 of one draw, dev samples", fontsize=9)
+    figure.savefig(PLOT, metadata={"Date": None})
+    return str(PLOT.relative_to(ROOT))
 
 
 def paper_f1(name: str, latent: str) -> float | None:

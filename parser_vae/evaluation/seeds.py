@@ -7,7 +7,7 @@ seeds is told by their spread, which stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,13 +52,13 @@ class PairedRuns:
 
     def resampled(self, resamples: int, rng: np.random.Generator) -> Counts:
         """Return ``delta`` on each of ``resamples`` draws of the sentences ``[resample, measure]``."""
+        runs = [*self.before, *self.after]
+        numerators, denominators = _columns(r.numerator for r in runs), _columns(r.denominator for r in runs)
         chunks = []
-        for weights in draws(len(self.before[0].numerator), resamples, rng):
-            per_seed = [
-                _on(weights, after) - _on(weights, before)
-                for before, after in zip(self.before, self.after, strict=True)
-            ]
-            chunks.append(np.mean(per_seed, axis=0))
+        for weights in draws(len(numerators), resamples, rng):
+            values = percent(weights @ numerators, weights @ denominators, empty=0.0)
+            before, after = np.split(values.reshape(len(weights), len(runs), -1), 2, axis=1)
+            chunks.append((after - before).mean(1))
         return np.concatenate(chunks)
 
     def p_value(self, resamples: int, rng: np.random.Generator) -> Counts:
@@ -66,17 +66,20 @@ class PairedRuns:
         of all seeds at once, since they stand or fall together.
         """
         observed = np.abs(self.delta())
+        both = list(zip(self.before, self.after, strict=True))
+        numerators = _columns(before.numerator - after.numerator for before, after in both)
+        denominators = _columns(before.denominator - after.denominator for before, after in both)
+        totals = [np.concatenate([ratios.numerator.sum(0) for ratios in runs]) for runs in (self.before, self.after)]
+        lengths = [np.concatenate([ratios.denominator.sum(0) for ratios in runs]) for runs in (self.before, self.after)]
         as_large: NDArray[np.float64] = np.zeros(len(observed))
         for start in range(0, resamples, _CHUNK):
             count = min(_CHUNK, resamples - start)
-            sentences = len(self.before[0].numerator)
-            swapped = rng.integers(0, 2, size=(count, sentences), dtype=np.uint8).astype(np.float64)
-            differences = []
-            for before, after in zip(self.before, self.after, strict=True):
-                theirs = _on(swapped, before, instead_of=after)
-                ours = _on(swapped, after, instead_of=before)
-                differences.append(theirs - ours)
-            as_large += (np.abs(np.mean(differences, axis=0)) >= observed - 1e-9).sum(0)
+            swapped = rng.integers(0, 2, size=(count, len(numerators)), dtype=np.uint8).astype(np.float64)
+            moved, moved_length = swapped @ numerators, swapped @ denominators
+            ours = percent(totals[0] - moved, lengths[0] - moved_length, empty=0.0)
+            theirs = percent(totals[1] + moved, lengths[1] + moved_length, empty=0.0)
+            differences = (theirs - ours).reshape(count, len(both), -1).mean(1)
+            as_large += (np.abs(differences) >= observed - 1e-9).sum(0)
         return (1 + as_large) / (1 + resamples)
 
     def changes(self, *, resamples: int, level: float, rng: np.random.Generator) -> dict[Key, Change]:
@@ -101,10 +104,6 @@ def described(runs: PairedRuns, samples: Counts, p_values: Counts, level: float)
     }
 
 
-def _on(weights: Counts, ratios: Ratios, instead_of: Ratios | None = None) -> Counts:
-    """Return the measures ``[draw, measure]`` on weighted sentences; where the weight is 0, those of ``instead_of``."""
-    numerator, denominator = weights @ ratios.numerator, weights @ ratios.denominator
-    if instead_of is not None:
-        numerator = numerator + (1 - weights) @ instead_of.numerator
-        denominator = denominator + (1 - weights) @ instead_of.denominator
-    return percent(numerator, denominator, empty=0.0)
+def _columns(counts: Iterable[Counts]) -> Counts:
+    """Return counts ``[sentence, measure]`` of several runs side by side, so that one product weighs them all."""
+    return np.concatenate(list(counts), axis=1)
