@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -106,7 +107,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = [int(size) for size in options.n.split(",")]
     result: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/figure2.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/figure2.py", *sys.argv[1:]]),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_before": os.getloadavg()[0],

@@ -16,6 +16,7 @@ import copy
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -200,7 +201,7 @@ def main() -> None:
             passed = time.process_time() - start
             best[name] = min(best[name], passed)
     result = {
-        "command": " ".join(["python", "benchmarks/nes_peers.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/nes_peers.py", *sys.argv[1:]]),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "load": os.getloadavg()[0],
         "parameters": sum(parameter.numel() for parameter in network(hidden).parameters()),

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -343,7 +344,7 @@ def main() -> None:
     structure = projective.ProjectiveTrees(single_root=False)
     problem = parsing_problem.ParsingProblem(model, structure)
     result: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/nes_update.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/nes_update.py", *sys.argv[1:]]),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": platform.platform(),

@@ -188,11 +188,11 @@ def command(*words: object) -> None:
 
 
 def table(folder: Path) -> str:
-    """Return the finished cells as Markdown: every seed's F1 with its interval, and the paper's numbers beside them."""
+    """Return the finished cells as Markdown: every seed's precision with its interval, and the paper's ELBO and F1."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     lines = [
-        "| method | true frame every | seeds | tree: ELBO | F1 | of the best bound | paper "
-        "| n - 1 edges: ELBO | F1 | of the best bound | paper |",
+        "| method | true frame every | seeds | tree: ELBO | precision | of the best bound | paper "
+        "| n - 1 edges: ELBO | precision | of the best bound | paper |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in ROWS.items():
@@ -216,7 +216,7 @@ def table(folder: Path) -> str:
 
 
 def order(folder: Path) -> str:
-    """Return tests of the order of methods, as Markdown: differences of mean F1 with Welch's 95% intervals over seeds.
+    """Return tests of the order of methods, as Markdown: differences of mean precision with Welch's 95% intervals over seeds.
 
     Trees of each method against the method that the paper puts next, and trees against n - 1 edges of one method.
     """
@@ -225,7 +225,7 @@ def order(folder: Path) -> str:
         cell = json.loads(path.read_text())
         key = cell["method"], cell["latent"], cell["teacher_forcing"]
         found.setdefault(key, []).append(cell["test"]["precision"])
-    lines = ["| true frame every | F1 of | minus that of | difference | paper |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| true frame every | precision of | minus that of | difference | paper |", "| --- | --- | --- | --- | --- |"]
     for every in sorted({every for _, _, every in found}):
         pairs = [((upper, "tree"), (lower, "tree")) for upper, lower in itertools.pairwise(PAPER_ORDER)]
         pairs += [((name, "tree"), (name, "edges")) for name in ROWS]
