@@ -42,7 +42,7 @@ from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target
 from parser_vae.structures import ProjectiveTrees
 from parser_vae.structures.noise import gumbel
-from parser_vae.training.heldout import HeldOut, encode, hold_out
+from parser_vae.training.heldout import HeldOut, hold_out
 from parser_vae.training.settings import AdaptTraining
 from parser_vae.treebank.conllu import read_treebank
 
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = extend_with_target(Parser.load(arguments.model).model, [s.forms for s in [*train, *held_out]]).eval()
     for parameter in source.decoder.parameters():
         parameter.requires_grad = False
-    target, watched = ([encode(source.indexer, s, labelled=False) for s in some] for some in (train, held_out))
+    target, watched = ([source.indexer.encode(s.forms) for s in some] for some in (train, held_out))
     watch = Watch(source, watched, HeldOut(source.indexer, dev))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     settings = {"model": arguments.model.name, "treebank": arguments.treebank, "seed": arguments.seed}

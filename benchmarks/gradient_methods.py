@@ -32,7 +32,6 @@ from parser_vae.parsing.model import TREE_FAMILIES
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target
 from parser_vae.training.config import load_settings
-from parser_vae.training.heldout import encode
 from parser_vae.training.method_settings import MethodSections, build_method
 from parser_vae.treebank.conllu import read_treebank
 
@@ -45,7 +44,7 @@ def real_problem(model: Path, file: Path, family: str, sentences: int, seed: int
     parser = extend_with_target(Parser.load(model).model, [sentence.forms for sentence in chosen]).eval()
     for parameter in parser.decoder.parameters():
         parameter.requires_grad = False
-    batch = parser.indexer.batch([encode(parser.indexer, sentence, labelled=False) for sentence in chosen])
+    batch = parser.indexer.batch([parser.indexer.encode(sentence.forms) for sentence in chosen])
     return ParsingProblem(parser, TREE_FAMILIES[family](single_root=False)), batch
 
 

@@ -50,7 +50,6 @@ from parser_vae.parsing.batches import Batch
 from parser_vae.parsing.problem import ParsingProblem
 from parser_vae.parsing.storage import extend_with_target
 from parser_vae.structures import ProjectiveTrees
-from parser_vae.training.heldout import encode
 from parser_vae.treebank.conllu import read_treebank
 
 RESULT = Path(__file__).parent / "results" / "gradient-quality.json"
@@ -186,7 +185,7 @@ def load(
     chosen = chosen[:sentences]
     parser = extend_with_target(Parser.load(model).model, [sentence.forms for sentence in chosen]).eval()
     parser.requires_grad_(False)
-    batch = parser.indexer.batch([encode(parser.indexer, sentence, labelled=False) for sentence in chosen])
+    batch = parser.indexer.batch([parser.indexer.encode(sentence.forms) for sentence in chosen])
     return ParsingProblem(parser, ProjectiveTrees(single_root=False)), batch
 
 

@@ -44,7 +44,6 @@ from parser_vae.parsing.model import ParserModel
 from parser_vae.parsing.storage import extend_with_target
 from parser_vae.structures import projective
 from parser_vae.structures.noise import gumbel
-from parser_vae.training.heldout import encode
 from parser_vae.treebank.conllu import read_treebank
 
 MEMBERS = 400
@@ -174,7 +173,7 @@ def material(model_folder: Path, target: Path, tokens: int) -> tuple[ParserModel
     model = extend_with_target(Parser.load(model_folder).model, [s.forms for s in sentences]).eval()
     for parameter in model.decoder.parameters():
         parameter.requires_grad = False
-    encoded = [encode(model.indexer, sentence, labelled=False) for sentence in sentences]
+    encoded = [model.indexer.encode(sentence.forms) for sentence in sentences]
     groups = shuffled_batches([s.length for s in encoded], 128, torch.Generator().manual_seed(1))
     groups = [group for group in groups if len(group) == 128]
     group = min(groups, key=lambda group: abs(sum(encoded[i].length + 1 for i in group) - tokens))

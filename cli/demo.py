@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +15,7 @@ from .options import Common
 from .parse import parse
 from .pretrain import pretrain
 
-# A tenth of the paper's population, and larger steps: what moves in a minute.
-_LEARN = {"training.epochs": 20}
-_ADAPT: dict[str, float] = {}
+_LEARN = ("training.epochs=20",)
 
 
 def demo(
@@ -41,7 +38,8 @@ def demo(
     def announce(step: int, *command: object) -> None:
         progress.event("note", text=f"[{step}/4] parser-vae {shlex.join(map(str, command))}")
 
-    learn, improve = _with(common, _LEARN), _with(common, _ADAPT)
+    # the demonstration's own settings: those of --config are for --out and --overwrite
+    learn, improve = (replace(common, config=None, overrides=list(given)) for given in (_LEARN, ()))
     files = ("--train", source.train, "--dev", source.dev)
     announce(1, "pretrain", *files, "--out", models["source"], *_sets(learn))
     pretrain(learn, models["source"], source.train, source.dev, overwrite=overwrite)
@@ -55,11 +53,6 @@ def demo(
     evaluate(str(target.test), str(after), str(before), source=str(source.train), html_file=page)
     print(f"\nThe models are in {models['source']} and {models['target']}. The report as a page with plots and trees:")
     print(page.resolve().as_uri())
-
-
-def _with(common: Common, settings: Mapping[str, float]) -> Common:
-    """Return the common options with further settings."""
-    return replace(common, overrides=[f"{key}={value}" for key, value in settings.items()])
 
 
 def _sets(common: Common) -> list[str]:

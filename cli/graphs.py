@@ -20,6 +20,7 @@ Models = Annotated[list[Path], typer.Argument(help="Folders that train wrote.", 
 
 
 def simulate(
+    common: Common,
     out: Annotated[Path, typer.Option(help="The folder for train.npz, dev.npz and test.npz.", metavar="DIR")],
     points: Annotated[int, typer.Option(help="Points that move.")] = 10,
     frames: Annotated[int, typer.Option(help="Time steps.")] = 10,
@@ -29,6 +30,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")] = 42,
 ) -> None:
     """Simulate points whose motion is steered by a hidden tree: the graph-layout data."""
+    common.prepare_torch()
     from parser_vae.graphs.simulate import simulate as run_simulation
     from parser_vae.graphs.trajectories import write_trajectories
 
@@ -77,6 +79,7 @@ def train(
 
 
 def evaluate(
+    common: Common,
     models: Models,
     data: Data,
     json_file: Annotated[
@@ -98,6 +101,7 @@ def evaluate(
         require_drawable(curves)
     from parser_vae.graphs.report import evaluate as score
 
+    common.prepare_torch()
     report = score(models, data, seed)
     if json_file is not None:
         from parser_vae.files import write_text_atomically
@@ -113,6 +117,7 @@ def evaluate(
 
 
 def show(
+    common: Common,
     model: Annotated[Path, typer.Argument(help="A folder that train wrote.", metavar="MODEL_DIR")],
     data: Data,
     out: Annotated[Path, typer.Option(help="The picture: .png or .svg, or .gif for moving ones.", metavar="FILE")],
@@ -123,6 +128,7 @@ def show(
     require_files({"--data": data})
     from parser_vae.graphs.picture import draw_samples
 
+    common.prepare_torch()
     draw_samples(model, data, out, slice(first, first + samples))
 
 

@@ -62,7 +62,9 @@ def evaluate(
     model: ModelFolder,
     data: DataFolder = None,
     latent: Annotated[str | None, typer.Option(help="Expectation: exact, sample, perturb or map.")] = None,
-    samples: Annotated[int, typer.Option(min=1, max=10_000, help="Latents drawn per image where not exact.")] = 10,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Latents drawn per image where not exact.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print how good a model is on its test images."""
@@ -78,7 +80,7 @@ def evaluate(
     settings, problem = load_trained(model, data)
     problem.module.to(device)
     how: Expectation = latent or settings.measure.latent  # type: ignore[assignment]
-    values = measure(problem, load_for(settings).test, how, samples).values()
+    values = measure(problem, load_for(settings.data).test, how, samples or settings.measure.samples).values()
     if as_json:
         print(json.dumps({"latent": how, **values}))
         return
@@ -97,10 +99,11 @@ def show(
     from parser_vae.images.pictures import write_sheet
     from parser_vae.images.train import load_for, load_trained, sheet
 
-    common.prepare_torch()
+    device = common.prepare_torch()
     settings, problem = load_trained(model, data)
+    problem.module.to(device)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_sheet(output, sheet(problem, load_for(settings).test))
+    write_sheet(output, sheet(problem, load_for(settings.data).test))
     print(output.resolve())
 
 

@@ -1,4 +1,4 @@
-"""What pretrain and adapt share: from flags to settings and a folder that is ready for the run."""
+"""What all commands that train share: from flags to settings and a folder that is ready for the run."""
 
 from __future__ import annotations
 

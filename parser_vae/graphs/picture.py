@@ -51,7 +51,7 @@ def draw_samples(folder: Path, path: Path, out: Path, chosen: slice) -> None:
     if chosen.start >= len(data):
         raise InputError(f"{path}: has {len(data)} samples, 0 to {len(data) - 1}; there is no sample {chosen.start}")
     # The whole file decides whether "edge" means edge; see Recovery.
-    structure = structure_of(manifest["structure"], data.positions.shape[2])
+    structure = structure_of(manifest["structure"], data.positions.shape[2], manifest.get("max_range"))
     inference = infer(model, structure, data.positions, divergence=manifest.get("divergence", "gumbel"))
     switched = data.edges is not None and recovery(inference.drawn, data.edges).switched
     best = ~inference.best if switched else inference.best

@@ -93,7 +93,7 @@ def evaluate(folders: Sequence[Path], path: Path, seed: int = 0) -> GraphReport:
     for folder in folders:
         model, manifest = load_graph_model(folder)
         require_fitting(model, data, path)
-        structure = structure_of(manifest["structure"], data.positions.shape[2])
+        structure = structure_of(manifest["structure"], data.positions.shape[2], manifest.get("max_range"))
         inference = infer(model, structure, data.positions, seed, manifest.get("divergence", "gumbel"))
         rows[str(folder)] = measures(inference, data)
         if len(rows) == 1:

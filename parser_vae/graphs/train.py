@@ -69,7 +69,7 @@ def train(
     model.fit_extremes(data.positions)
     model.to(device)
     problem = problem_of(settings, model, data.positions.shape[2])
-    method = _method(settings)
+    method: Method[torch.Tensor] = build_method(settings.method, settings)
     method.check(problem)
     positions = model.normalised(data.positions)
     progress.event(
@@ -220,11 +220,6 @@ def _require_room(settings: GraphsSettings, data: Trajectories) -> None:
     )
 
 
-def _method(settings: GraphsSettings) -> Method[torch.Tensor]:
-    threads = {"workers": max(1, torch.get_num_threads())} if settings.method == "nes" else {}
-    return build_method(settings.method, settings, **threads)
-
-
 def _manifest(
     settings: GraphsSettings, model: GraphModel, data: Trajectories, result: GraphsResult
 ) -> Mapping[str, Any]:
@@ -237,7 +232,8 @@ def _manifest(
         "model": settings.model.model_dump(mode="json"),
         "method": settings.method,
         "divergence": settings.objective.divergence,
-        "scores": result.dev,
+        "max_range": settings.objective.max_range,
+        "scores": {name: value if math.isfinite(value) else None for name, value in result.dev.items()},
         "epoch": result.outcome.chosen[""],
     }
 

@@ -14,12 +14,11 @@ import torch
 
 from parser_vae.errors import InputError
 from parser_vae.files import write_text_atomically
-from parser_vae.images.bounds import as_batch
 from parser_vae.images.data import ImageSet
 from parser_vae.images.probes import bias_and_variance, encoder_gradients
 from parser_vae.images.recipes import Cell, Recipe, cells_of, key_of
-from parser_vae.images.settings import DataSettings, ImageSettings
-from parser_vae.images.train import RESULT, load_for, load_trained, train
+from parser_vae.images.settings import ImageSettings
+from parser_vae.images.train import RESULT, load_for, load_trained, train, train_batch
 from parser_vae.training.checkpoint import CONFIG, MANIFEST, prepare_output, remove_state
 from parser_vae.training.config import dump_settings, load_settings, require_same_settings
 from parser_vae.training.method_settings import build_method
@@ -91,10 +90,7 @@ def compare(
     """
     cells = cells_of(recipe, scale, data, only)
 
-    @functools.lru_cache(maxsize=2)
-    def images(settings: DataSettings) -> ImageSet:
-        return load_for(next(cell.settings for cell in cells if cell.settings.data == settings))
-
+    images = functools.lru_cache(maxsize=2)(load_for)
     finished = []
     for number, cell in enumerate(cells, start=1):
         progress.event("note", text=f"[{number}/{len(cells)}] {cell.folder}")
@@ -205,11 +201,13 @@ def _train(settings: ImageSettings, folder: Path, images: ImageSet, progress: Pr
 
 def _gradients(cell: Cell, base: Path, folder: Path, images: ImageSet, draws: int) -> dict[str, Any]:
     """Return bias and variance of a cell's method at the trained model, on one batch of train images."""
-    if (folder / RESULT).is_file() and _recorded(folder, cell.settings):
+    if _recorded(folder, cell.settings) and _read(folder)["draws"] == draws:
         return _read(folder)
     _, problem = load_trained(base)
     size = cell.settings.training.batch_size
-    batch = as_batch(images.train.pixels[:size], problem, torch.Generator().manual_seed(0))
+    batch = train_batch(
+        cell.settings, images.train.pixels[:size], problem, torch.Generator().manual_seed(0), torch.device("cpu")
+    )
     exact = encoder_gradients(problem, build_method("enumeration", cell.base), batch, 1)[0]
     estimates = encoder_gradients(problem, build_method(cell.settings.method, cell.settings), batch, draws, cell.seed)
     result = {"test": bias_and_variance(estimates, exact), "draws": draws}

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parser_vae.errors import ConfigError, InputError
-from parser_vae.images.formats import read_attributes, read_burda, read_idx, read_npz, read_pictures
+from parser_vae.images.formats import (
+    read_attributes,
+    read_burda,
+    read_idx,
+    read_npz,
+    read_partition,
+    read_pictures,
+)
 from parser_vae.images.shapes import ATTRIBUTES, draw_shapes
 
 Binarisation = Literal["round", "fixed", "dynamic", "none"]
@@ -199,8 +206,8 @@ def _celeba(place: Path) -> tuple[Images, Images, tuple[str, ...]]:
     partition = place / "list_eval_partition.txt"
     part = np.zeros(len(files), np.int64)
     if partition.is_file():
-        by_name = dict(line.split() for line in partition.read_text(encoding="utf-8").splitlines() if line.strip())
-        part = np.array([int(by_name.get(name, 0)) for name in files])
+        by_name = read_partition(partition)
+        part = np.array([by_name.get(name, 0) for name in files])
     else:
         part[-max(1, len(files) // 6) :] = 2
     pixels = read_pictures(place / "img_align_celeba", files, CELEBA_SIDE)

@@ -121,7 +121,7 @@ def read_attributes(path: Path) -> tuple[list[str], list[str], NDArray[np.bool_]
     attributes = lines[1].split()
     names, rows = [], []
     for number, line in enumerate(lines[2:], start=3):
-        name, *values = line.split()
+        name, *values = line.split() or [""]
         if len(values) != len(attributes) or not set(values) <= {"1", "-1"}:
             raise InputError(f"{path}:{number}: expected a file name and {len(attributes)} values of 1 or -1")
         names.append(name)
@@ -129,6 +129,21 @@ def read_attributes(path: Path) -> tuple[list[str], list[str], NDArray[np.bool_]
     if len(names) != int(lines[0]):
         raise InputError(f"{path}: {len(names)} images, but its first line promises {int(lines[0])}; fetch it again")
     return names, attributes, np.array(rows, dtype=np.bool_)
+
+
+def read_partition(path: Path) -> dict[str, int]:
+    """Return the part of each file, 0 for training, 1 for validation, 2 for test, of CelebA's list of parts.
+
+    Raises:
+        InputError: A line is not a file name and a part; the message has its number.
+    """
+    parts = {}
+    for number, line in enumerate(_text_lines(path), start=1):
+        words = line.split()
+        if len(words) != 2 or words[1] not in ("0", "1", "2"):
+            raise InputError(f"{path}:{number}: expected a file name and its part, 0, 1 or 2")
+        parts[words[0]] = int(words[1])
+    return parts
 
 
 def read_pictures(folder: Path, names: list[str], side: int) -> Bytes:

@@ -42,7 +42,7 @@ class LabelSettings(Settings):
     count: int = Field(0, ge=0, description="labelled train images, as many of each class; 0: no supervision")
     weight: float = Field(1.0, gt=0, description="weight of the labelled term")
     schedule: Literal["joint", "pretrain"] = Field(
-        "joint", description="joint: in every update; pretrain: first only labelled images, then only unlabelled ones"
+        "joint", description="joint: in every update; pretrain: first only labelled images, then all, without labels"
     )
     pretrain_epochs: int = Field(0, ge=0, description="passes over the labelled images before the others; pretrain")
 
@@ -92,4 +92,6 @@ class ImageSettings(MethodSections):
             raise ValueError("objective.pixel_bound and train_kl=unary are for models without model.continuous")
         if self.labels.schedule == "pretrain" and not (self.labels.count and self.labels.pretrain_epochs):
             raise ValueError("labels.schedule=pretrain needs labels.count and labels.pretrain_epochs above 0")
+        if self.measure.gradient_draws == 1:
+            raise ValueError("measure.gradient_draws=1 has no variance; take 0, or at least 2")
         return self

@@ -21,7 +21,7 @@ from parser_vae.images.models import ImageModel, Shape, start_at_mean, structure
 from parser_vae.images.pictures import flips, reconstructions, templates, write_sheet
 from parser_vae.images.probes import flip_rates, gradient_variance, smoothing_gap, train_reader
 from parser_vae.images.problem import ImageBatch, ImageProblem, LabelProblem, MixtureProblem, gold_codes
-from parser_vae.images.settings import ImageSettings
+from parser_vae.images.settings import DataSettings, ImageSettings
 from parser_vae.methods.base import Method
 from parser_vae.training.checkpoint import read_model, write_model
 from parser_vae.training.config import dump_settings, load_settings
@@ -44,12 +44,11 @@ class Trained:
     result: dict[str, Any]
 
 
-def load_for(settings: ImageSettings) -> ImageSet:
+def load_for(data: DataSettings) -> ImageSet:
     """Return the images of these settings, black and white where the settings say so.
 
     What is ``dynamic`` in training is drawn once for validation and test.
     """
-    data = settings.data
     images = load_images(data.name, data.folder, validation=data.validation, train=data.train, test=data.test)
     held = "fixed" if data.binarise == "dynamic" else data.binarise
     return ImageSet(
@@ -106,7 +105,7 @@ def train(
         IncompatibleError: The method cannot be used with this latent.
         KeyboardInterrupt: The user asked to stop; the run can be resumed.
     """
-    images = load_for(settings) if images is None else images
+    images = load_for(settings.data) if images is None else images
     options = settings.training
     torch.manual_seed(options.seed)
     problem = new_problem(settings, _shape(images.train))
@@ -222,9 +221,8 @@ def _plan(
 
     def step(indices: list[int], epoch: int, generator: torch.Generator) -> dict[str, float]:
         index = torch.tensor(indices)
-        batch = _batch(settings, images.train.pixels[index], problem, generator, on)
+        batch = train_batch(settings, images.train.pixels[index], problem, generator, on)
         estimate = methods["images"].backward(problem, batch, generator)
-        _require_finite(estimate.objective, epoch)
         values = {"objective": estimate.objective, "evaluations": float(estimate.evaluations), **estimate.metrics}
         if gold is not None and (epoch <= pretraining or labels.schedule == "joint"):
             if labels.schedule == "joint":
@@ -262,13 +260,14 @@ def _require_finite(value: float, epoch: int) -> None:
         raise InputError(f"epoch {epoch}: the objective is {value}; lower training.learning_rate or training.clip")
 
 
-def _batch(
+def train_batch(
     settings: ImageSettings,
     pixels: Tensor,
     problem: ImageProblem | MixtureProblem,
     generator: torch.Generator,
     device: torch.device,
 ) -> ImageBatch:
+    """Return train images as training reads them: drawn black and white anew where ``data.binarise`` is dynamic."""
     if settings.data.binarise == "dynamic":
         pixels = (draw_pixels(pixels.float() / 255, generator) * 255).to(torch.uint8)
     return as_batch(pixels, problem, generator, device)
@@ -293,7 +292,7 @@ def _evaluate(
     }
     generator = torch.Generator().manual_seed(0)
     if options.gradient_draws:
-        batch = as_batch(images.train.pixels[: settings.training.batch_size], problem, generator, device)
+        batch = train_batch(settings, images.train.pixels[: settings.training.batch_size], problem, generator, device)
         values["gradient_variance"] = gradient_variance(problem, method, batch, options.gradient_draws)
     if options.smoothing_draws and isinstance(measured, ImageProblem):
         batch = as_batch(images.test.pixels[:1000], measured, generator, device)

@@ -14,6 +14,7 @@ import torch
 
 from parser_vae.errors import IncompatibleError
 from parser_vae.methods.base import BatchT, Estimate, Method, Problem
+from parser_vae.methods.differentiable import backpropagate
 from parser_vae.structures.base import Capability
 
 
@@ -48,9 +49,5 @@ class Marginals(Method[BatchT]):
         """Add the exact gradient of the mean objective over the batch; nothing is drawn."""
         scores = problem.scores(batch)
         expected = problem.structure.marginals(scores, problem.lengths(batch))
-        objective = problem.reconstruction(batch, expected).mean()
-        divergence = problem.divergence(batch, scores)
-        if divergence is not None:
-            objective = objective + divergence.mean()
-        (weight * objective).backward()
-        return Estimate(objective=float(objective.detach()), evaluations=len(scores))
+        objective = backpropagate(problem, batch, scores, problem.reconstruction(batch, expected), weight)
+        return Estimate(objective=objective, evaluations=len(scores))

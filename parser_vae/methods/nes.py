@@ -65,7 +65,7 @@ class NaturalEvolution(Method[BatchT]):
     """
 
     population: int = 400
-    sigma: float = 0.1
+    sigma: float = 0.03
     shaping: Shaping = "zscore"
     score_samples: int = 1
     perturb: Target = "parameters"

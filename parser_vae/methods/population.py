@@ -247,7 +247,7 @@ def _search(
 ) -> _Searched:
     scores = group.scores(problem, batch)
     members, items = scores.shape[:2]
-    fixed = torch.zeros(members, items, dtype=torch.float64)
+    fixed = torch.zeros(members, items, dtype=torch.float64, device=scores.device)
     finite = torch.isfinite(scores.flatten(1).sum(1))
     if divergence:
         for member in range(members):

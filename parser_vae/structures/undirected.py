@@ -71,6 +71,18 @@ class UndirectedTrees(Structure):
         )
         return _fold(arcs)
 
+    def log_prob(self, scores: Tensor, parts: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``log p(parts)`` ``[..., batch]`` under ``exp(score)/Z`` of the raised scores."""
+        return super().log_prob(self._raised(scores, lengths), parts, lengths)
+
+    def entropy(self, scores: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the entropy ``[batch]`` in nats of ``exp(score)/Z`` of the raised scores."""
+        return super().entropy(self._raised(scores, lengths), lengths)
+
+    def kl(self, scores: Tensor, other: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``KL(p_scores || p_other)`` ``[batch]`` in nats, both of raised scores."""
+        return super().kl(self._raised(scores, lengths), self._raised(other, lengths), lengths)
+
     def sample(
         self, scores: Tensor, lengths: Tensor | None = None, *, generator: torch.Generator, count: int = 1
     ) -> Tensor:

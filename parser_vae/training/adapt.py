@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from parser_vae.parser import Parser
 from parser_vae.parsing.model import ParserModel, encode_raw
 from parser_vae.parsing.storage import extend_with_target, model_manifest, model_tensors
 from parser_vae.training.card import adapt_card, choice_lines, score_lines
-from parser_vae.training.checkpoint import write_model
+from parser_vae.training.checkpoint import ROUNDS, write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.dcst import DcstAdaptation
 from parser_vae.training.gradient_adaptation import GradientAdaptation
@@ -93,6 +94,8 @@ def adapt(
     if is_first():
         begin()
         out.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            shutil.rmtree(out / ROUNDS, ignore_errors=True)
     wait_for_all()
     course = adaptation.run(out, resume, progress)
     history = course.outcome.history
@@ -145,14 +148,17 @@ def read_material(settings: AdaptSettings) -> Material:
     labelled = [] if data.target_train is None else list(read_treebank(data.target_train).sentences)
     if labelled:
         source = [*(source or ()), *labelled]
-    model = extend_with_target(before.model, [sentence.forms for sentence in [*target, *silver, *labelled]])
     target, watched = hold_out(target, settings.training.held_out)
     if not target:
         raise InputError(
             f"training.held_out is {settings.training.held_out:g}, which leaves no target sentences to learn from"
         )
+    words = [sentence.forms for sentence in [*target, *silver, *labelled]]
+    model = extend_with_target(before.model, words)
+    extended = [extend_with_target(teacher.model, words) for teacher in teachers]
     watch = TargetWatch(model, encode_raw(model.indexer, [sentence.forms for sentence in watched], model))
-    return Material(before, model, target, source, labelled, dev, silver, teachers, watch)
+    both = list(zip(teachers, extended, strict=True))
+    return Material(before, model, target, source, labelled, dev, silver, both, watch)
 
 
 def read_raw(path: Path) -> Sequence[Sentence]:

@@ -41,6 +41,7 @@ MODEL_FORMAT = 1
 STATE_FORMAT = 1
 MODEL, MANIFEST, CONFIG, CARD = "model.safetensors", "manifest.json", "config.toml", "MODEL_CARD.md"
 LOG, STATE = "log.jsonl", "state.safetensors"
+PICTURES = ("result.json", "pictures.png")  # what a training on images leaves beside its model
 ROUNDS = "rounds"  # the students of a self-training, a model folder each
 # The card may be edited by its owner; weights and settings may not.
 _VERIFIED = (MODEL, CONFIG)
@@ -205,7 +206,7 @@ def prepare_output(folder: Path, resume: bool, overwrite: bool) -> None:
     check_output(folder, resume, overwrite)
     if overwrite:
         # The manifest goes first, so that an interrupted removal leaves no half model that looks whole.
-        for name in (MANIFEST, MODEL, CONFIG, CARD, LOG, STATE):
+        for name in (MANIFEST, MODEL, CONFIG, CARD, LOG, STATE, *PICTURES):
             for path in (folder / name, folder / (name + _PENDING)):
                 path.unlink(missing_ok=True)
         shutil.rmtree(folder / ROUNDS, ignore_errors=True)

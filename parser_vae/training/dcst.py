@@ -41,7 +41,7 @@ class DcstAdaptation:
         """
         self.settings, self.seed = settings.dcst, settings.training.seed
         self.students = Students(settings, material)
-        self.teachers = [teacher.model for teacher in material.teachers]
+        self.teachers = [before.model for before, _ in material.teachers]
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the adaptation; the student lives below ``out``."""

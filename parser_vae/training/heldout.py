@@ -18,10 +18,8 @@ from parser_vae.treebank.sentence import Sentence
 TOKENS_PER_BATCH = 4000
 
 
-def encode(indexer: Indexer, sentence: Sentence, labelled: bool = True) -> Encoded:
-    """Return the sentence as indices, with its gold annotation if ``labelled``."""
-    if not labelled:
-        return indexer.encode(sentence.forms)
+def encode(indexer: Indexer, sentence: Sentence) -> Encoded:
+    """Return the sentence as indices, with its gold annotation."""
     return indexer.encode(sentence.forms, sentence.upos, [head or 0 for head in sentence.heads], sentence.deprels)
 
 
@@ -62,7 +60,9 @@ class HeldOut:
 
     @torch.no_grad()
     def values(self, model: ParserModel) -> dict[str, float]:
-        """Return ``dev_uas`` and ``dev_las`` in percent and ``dev_reconstruction`` in nats a word, of gold trees."""
+        """Return ``dev_uas`` and ``dev_las`` in percent and ``dev_reconstruction`` of gold trees, in nats a word,
+        the mean over sentences.
+        """
         attached = labelled = total = sentences = 0
         reconstruction = 0.0
         for judged in self._batches:

@@ -51,8 +51,7 @@ class LatentTerm:
             divergence_weight=objective.divergence_weight,
             source=source,
         )
-        threads = {"workers": max(1, torch.get_num_threads())} if name == "nes" else {}
-        self.method: Method[Batch] = build_method(name, settings, **threads)
+        self.method: Method[Batch] = build_method(name, settings)
         self.method.check(self.problem)
         self.model, self.sentences = model, sentences
 

@@ -6,6 +6,7 @@ run that was killed and resumed ends with the same weights, bit for bit, as one 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -190,11 +191,14 @@ class Loop:
         plan.optimiser.zero_grad()
         try:
             values = plan.step(indices, state.epoch, self.generator)
-        except InfeasibleError as error:  # a network forbids no structure: its scores are NaN or infinite
-            raise self._diverged(f"the scores are not finite ({error})") from None
+        except InfeasibleError as error:
+            raise self._diverged(str(error)) from None
+        if not math.isfinite(values.get("objective", 0.0)):  # of a population all of whose members failed, for one
+            raise self._diverged(f"the objective is {values['objective']:g}")
         norm = nn.utils.clip_grad_norm_([p for p in self.trained.values() if p.grad is not None], plan.clip)
-        if not norm.isfinite():
-            raise self._diverged(f"the gradient's norm is {norm:g}")
+        beside = [] if plan.method_state is None else [p.grad for p in plan.method_state.parameters()]
+        if not all(value.isfinite().all() for value in (norm, *beside) if value is not None):
+            raise self._diverged("the gradient is not finite")
         done = (state.epoch - 1 + state.position / len(state.batches)) / plan.epochs
         for group, rate in zip(plan.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * plan.schedule(done)
@@ -214,10 +218,10 @@ class Loop:
             state.seconds = agreed(state.seconds)
 
     def _diverged(self, what: str) -> InputError:
-        rate = max(self.rates)
+        """Return the error of a run whose scores or gradients are not finite; a network's own scores forbid nothing."""
         return InputError(
-            f"{self.plan.what}: diverged at update {self.state.steps + 1}, {what}; take a smaller learning_rate than "
-            f"{rate:g}, or clip gradients"
+            f"{self.plan.what}: diverged after {self.state.steps} updates: {what}; take a smaller learning_rate than "
+            f"{max(self.rates):g}, or clip gradients"
         )
 
     def _evaluate(self, epoch: int) -> None:
@@ -227,7 +231,10 @@ class Loop:
         if current:
             self._load(self.averages)
         plan.model.eval()
-        values = dict(plan.evaluate())
+        try:
+            values = dict(plan.evaluate())
+        except InfeasibleError as error:
+            raise self._diverged(str(error)) from None
         means = {name: total / max(1, state.position) for name, total in state.sums.items()} if epoch else {}
         entry = {"epoch": epoch, **means, **values, "steps": state.steps, "trained_seconds": round(state.seconds, 1)}
         state.history.append(entry)
@@ -235,7 +242,7 @@ class Loop:
             value = values[selection.metric]
             former = self.best.get(selection.prefix)
             sign = 1 if selection.higher_is_better else -1
-            if former is None or sign * value > sign * former["value"]:
+            if former is None or math.isnan(former["value"]) or sign * value > sign * former["value"]:
                 everything = (self.trained | self.buffers).items()
                 weights = {n: v.detach().clone() for n, v in everything if n.startswith(selection.prefix)}
                 self.best[selection.prefix] = {"value": value, "epoch": epoch, "weights": weights}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 
 from parser_vae.errors import ConfigError
@@ -170,8 +171,8 @@ class MethodSections(Settings):
     entropy: EntropySettings = Field(default_factory=lambda: EntropySettings.model_validate({}))
 
 
-def build_method(name: str, sections: MethodSections, **more: Any) -> Method[Any]:
-    """Return the method of that name with its section's settings, and ``more`` that is not the user's to choose.
+def build_method(name: str, sections: MethodSections) -> Method[Any]:
+    """Return the method of that name with its section's settings; members of NES run on torch's number of threads.
 
     Raises:
         ConfigError: There is no such method.
@@ -180,4 +181,5 @@ def build_method(name: str, sections: MethodSections, **more: Any) -> Method[Any
         known = ", ".join(METHODS)
         raise ConfigError(f"method '{name}' is unknown; parser-vae methods lists them: {known}")
     section = getattr(sections, name, None)
-    return METHODS[name](**({} if section is None else section.model_dump()), **more)
+    told = {} if section is None else section.model_dump()
+    return METHODS[name](**told, **({"workers": torch.get_num_threads()} if name == "nes" else {}))

@@ -34,7 +34,7 @@ class PretrainResult:
 
     Attributes:
         dev: The scores of the kept weights on the dev sentences: ``dev_uas``, ``dev_las`` (percent, without
-            punctuation) and ``dev_reconstruction`` (nats a word).
+            punctuation) and ``dev_reconstruction`` (nats a word, the mean over sentences).
         outcome: The course of the training.
         coverage: Share of the source's words that have a vector; None without vectors.
     """

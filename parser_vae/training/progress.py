@@ -1,7 +1,7 @@
 """What training tells the outside: events, and how far a long step has got.
 
 The library only emits; ``JsonLog`` keeps the events beside the model, and the command line shows them. An event is a
-kind ("epoch", "best", "note", ...) with fields that JSON can hold.
+kind ("epoch", "note", ...) with fields that JSON can hold.
 """
 
 from __future__ import annotations

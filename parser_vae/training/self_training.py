@@ -17,7 +17,6 @@ from torch import Tensor
 
 from parser_vae.parsing.batches import Batch, Encoded
 from parser_vae.parsing.model import ParserModel
-from parser_vae.parsing.storage import extend_with_target
 from parser_vae.training.checkpoint import LOG, ROUNDS
 from parser_vae.training.loop import Outcome, Plan
 from parser_vae.training.material import Course, Material
@@ -138,11 +137,7 @@ class Learner:
 
 def materials_of_teachers(material: Material) -> list[Material]:
     """Return what each further parser starts from: the same sentences, and its own weights and words."""
-    sentences = [sentence.forms for sentence in [*material.target, *material.silver, *material.labelled]]
-    return [
-        replace(material, before=one, model=extend_with_target(one.model, sentences), teachers=(), dev=None)
-        for one in material.teachers
-    ]
+    return [replace(material, before=before, model=model, teachers=(), dev=None) for before, model in material.teachers]
 
 
 def batch_of(model: ParserModel, examples: Sequence[Example]) -> Batch:

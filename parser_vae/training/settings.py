@@ -184,6 +184,7 @@ class AdaptSettings(MethodSections):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, values: Any) -> Any:
+        values = dict(values) if isinstance(values, dict) else values
         preset = values.get("preset", "default") if isinstance(values, dict) else None
         chosen = PRESETS.get(preset, {}) if isinstance(preset, str) else {}  # type: ignore[call-overload]
         for section, given in chosen.items():

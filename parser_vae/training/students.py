@@ -65,10 +65,11 @@ class Students:
         self.base = base = material.model
         self.before = material.before.model
         self.target = [sentence.forms for sentence in material.target]
+        given = [sentence.forms for sentence in [*material.silver, *material.labelled]]
         self.blank = ParserModel(
             base.encoder.settings,
             base.decoder.settings,
-            with_counts(base.vocabulary, [*self.target, *(sentence.forms for sentence in material.silver)]),
+            with_counts(base.vocabulary, [*self.target, *given]),
             base.vector_words,
             base.encoder.embedding.vectors,
             base.family,
@@ -88,8 +89,7 @@ class Students:
         """Return the values of a parser on the source's dev sentences and on held-out target ones."""
         values = self._watch.values(model.eval())
         if self._held_out is not None:
-            scores = self._held_out.values(model)
-            values |= {name: scores[name] for name in ("dev_uas", "dev_las")}
+            values |= self._held_out.values(model)
         return values
 
     def train(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import parser_vae
 from parser_vae.errors import ConfigError, InputError
@@ -127,7 +128,7 @@ def run_cell(settings: SweepSettings, out: Path, cell: Cell, progress: Progress,
         "updates": 0 if adapted.outcome is None else adapted.outcome.steps,
         "cpu_seconds": round(cpu_seconds, 2),
         "sessions": meter.sessions,
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         "commit": current_commit(),
         "version": parser_vae.__version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

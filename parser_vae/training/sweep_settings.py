@@ -19,7 +19,7 @@ from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 SOURCE, CONTROL = "source", "control"  # what is no method: no adaptation; more training on the source
 SETUPS = "treebanks/setups.json"
-_NAME = re.compile(r"[\w.+-]+")
+_NAME = re.compile(r"[\w.+-]*\w[\w.+-]*")
 
 
 class PairSettings(Settings):
@@ -90,6 +90,10 @@ class SweepSettings(Settings):
         for name in (*names, *(pair.name for pair in self.pair)):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"'{name}' is to name a folder; use letters, digits, '.', '+', '-' and '_'")
+        pairs = [*self.pairs, *(pair.name for pair in self.pair)]
+        for name in pairs:
+            if pairs.count(name) > 1:
+                raise ValueError(f"two pairs are called '{name}'; name each pair differently")
         for row in self.methods:
             if names.count(row.name) > 1:
                 raise ValueError(f"two rows are called '{row.name}'; name each row differently")
@@ -201,6 +205,8 @@ def check_rows(settings: SweepSettings, cells: Sequence[Cell]) -> None:
             if cell.row.method not in (*METHODS, *RECIPES):
                 known = ", ".join((SOURCE, CONTROL, *METHODS, *RECIPES))
                 raise ConfigError(f"the row {cell.row.name}: method '{cell.row.method}' is unknown; known: {known}")
+            if cell.row.teachers and cell.row.method not in RECIPES:
+                raise ConfigError(f"the row {cell.row.name}: teachers are for {' and '.join(RECIPES)}; leave them out")
             adaptation(cell, Path("model"))
 
 

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from parser_vae import cli, load, read_treebank
 from parser_vae.training import adapt
+from parser_vae.training.settings import AdaptSettings
+from parser_vae.training.students import Students
 from tests.end_to_end.conftest import adapt_arguments, self_training_arguments
 
 MODEL_FILES = ["MODEL_CARD.md", "config.toml", "log.jsonl", "manifest.json", "model.safetensors"]
@@ -138,6 +140,23 @@ def test_labelled_target_sentences_are_for_the_supervised_term(
         assert cli.run([*adapt_arguments(files, source_model, tmp_path / name), *supervised, *more]) == 0
     states = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("with", "without")]
     assert states[0] != states[1]
+
+
+def test_words_of_labelled_target_sentences_are_counted_and_those_held_out_stay_unknown(
+    files: Path, source_model: Path, tmp_path: Path
+) -> None:
+    """A word that is known but was never counted would always be dropped while students learn."""
+    labelled, target = tmp_path / "labelled.conllu", tmp_path / "target.txt"
+    labelled.write_text((files / "test.conllu").read_text().replace("server", "kettle"), encoding="utf-8")
+    target.write_text("".join(f"the word{number} sees it\n" for number in range(40)), encoding="utf-8")
+    data = {"model": source_model, "target": [target], "target_train": labelled}
+    material = adapt.read_material(AdaptSettings.model_validate({"data": data, "training": {"held_out": 0.3}}))
+    vocabulary = Students(AdaptSettings.model_validate({"data": data}), material).blank.vocabulary
+    counts = dict(zip(vocabulary.words, vocabulary.counts, strict=True))
+    assert counts["kettle"] == labelled.read_text().count("\tkettle\t")
+    seen = {form for sentence in material.target for form in sentence.forms}
+    assert 0 < sum(f"word{number}" in seen for number in range(40)) < 40
+    assert all((f"word{number}" in seen) == (f"word{number}" in counts) for number in range(40))
 
 
 @pytest.mark.parametrize("method", ["self-training", "dcst"])

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from parser_vae.errors import ConfigError, InputError
 from parser_vae.images.data import binarised, draw_pixels, load_images
-from parser_vae.images.formats import read_attributes, read_burda, read_idx, read_npz
+from parser_vae.images.formats import read_attributes, read_burda, read_idx, read_npz, read_partition
 from parser_vae.images.shapes import ATTRIBUTES, draw_shapes
 
 
@@ -195,6 +195,18 @@ def test_bad_attribute_table(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         read_attributes(path)
     assert str(raised.value) == f"{path}: 1 images, but its first line promises 3; fetch it again"
+
+
+@pytest.mark.parametrize("line", ["", "a.jpg", "a.jpg 0 1", "a.jpg x"])
+def test_bad_lists_of_pictures(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "list_eval_partition.txt"
+    path.write_text(f"b.jpg 2\n{line}\nc.jpg 0\n")
+    with pytest.raises(InputError) as raised:
+        read_partition(path)
+    assert str(raised.value) == f"{path}:2: expected a file name and its part, 0, 1 or 2"
+    path.write_text(f"3\nBald Male\na.jpg 1 -1\n{line}\n")
+    with pytest.raises(InputError, match=":4: expected a file name and 2 values of 1 or -1"):
+        read_attributes(path)
 
 
 def test_a_set_that_is_not_there(tmp_path: Path) -> None:

@@ -66,6 +66,20 @@ def test_derivatives_and_range():
     assert (UndirectedTrees(max_range=1.5).marginals(scores) == raised).all()
 
 
+def test_a_range_holds_for_probabilities_entropy_and_divergence_too():
+    structure, scores = UndirectedTrees(max_range=1.5), edge_scores(4, 3.0)
+    assert ((scores.amax(1) - scores.amin(1)) > 1.5).all()
+    trees = structure.enumerate(tuple(scores.shape[1:]))
+    logs = structure.log_prob(scores, trees[:, None].expand(-1, len(scores), -1))
+    torch.testing.assert_close(logs.exp().sum(0), torch.ones(len(scores), dtype=torch.float64))
+    entropy = -(logs.exp() * logs).sum(0)
+    torch.testing.assert_close(structure.entropy(scores), entropy)
+    torch.testing.assert_close(structure.kl_to_uniform(scores), structure.log_count(scores) - entropy)
+    other = scores.flip(1)
+    others = structure.log_prob(other, trees[:, None].expand(-1, len(scores), -1))
+    torch.testing.assert_close(structure.kl(scores, other), (logs.exp() * (logs - others)).sum(0))
+
+
 def chi_squared_p(draws, scores, structure):
     trees = structure.enumerate(tuple(scores.shape[1:]))
     seen = (draws[:, 0, None].to(trees) == trees).all(-1).sum(0)
