@@ -47,7 +47,7 @@ class GraphsSettings(MethodSections):
     """Everything a training on trajectories is told."""
 
     data: GraphsData
-    method: str = Field("nes", description="how gradients are estimated; parser-vae methods lists them")
+    method: str = Field("relaxed", description="how gradients are estimated; parser-vae methods lists them")
     latent: Latent = Field("tree", description="what is inferred: a spanning tree, or any n - 1 edges of n points")
     model: ModelSettings = Field(default_factory=lambda: ModelSettings.model_validate({}))
     objective: GraphsObjective = Field(default_factory=lambda: GraphsObjective.model_validate({}))
