@@ -208,7 +208,7 @@ def test_mistakes(
             f"{size.format('46,875')}; take less of one of them",
         ),
         (
-            [*fresh, "--set", "nes.population=1000000000"],
+            [*fresh, "--method", "nes", "--set", "nes.population=1000000000"],
             f"nes.population = 1000000000 {size.format('37')}; take a smaller one",
         ),
         (
