@@ -99,9 +99,8 @@ def show(
     from parser_vae.images.pictures import write_sheet
     from parser_vae.images.train import load_for, load_trained, sheet
 
-    device = common.prepare_torch()
+    common.prepare_torch()
     settings, problem = load_trained(model, data)
-    problem.module.to(device)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_sheet(output, sheet(problem, load_for(settings.data).test))
     print(output.resolve())

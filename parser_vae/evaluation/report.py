@@ -271,7 +271,7 @@ def _estimate(ratios: list[Ratios], resamples: int, seed: int, level: float) -> 
     rng = np.random.default_rng(seed)
     intervals, difference = bootstrap(ratios, resamples=resamples, level=level, rng=rng)
     values = [each.percent() for each in ratios]
-    p_values = randomisation(*ratios, resamples=resamples, rng=rng) if len(ratios) == 2 else None
+    p_values = randomisation(ratios[:1], ratios[1:], resamples=resamples, rng=rng) if len(ratios) == 2 else None
     measures = {}
     for index, key in enumerate(ratios[-1].keys):
         change = None

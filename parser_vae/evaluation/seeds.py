@@ -7,20 +7,18 @@ seeds is told by their spread, which stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parser_vae.evaluation.attachment import SCORERS, Words, match_words
 from parser_vae.evaluation.measures import Counts, Key, Ratios, joined, percent, scorer_measures
 from parser_vae.evaluation.report import Change
-from parser_vae.evaluation.significance import draws
+from parser_vae.evaluation.significance import columns, draws, randomisation
 from parser_vae.treebank.sentence import Sentence
 
 ATTACHMENT = tuple(Key(scorer.name, measure) for scorer in SCORERS for measure in ("uas", "las"))
-_CHUNK = 250  # swaps at a time; decides nothing but memory
 
 
 def attachment(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> Ratios:
@@ -53,7 +51,7 @@ class PairedRuns:
     def resampled(self, resamples: int, rng: np.random.Generator) -> Counts:
         """Return ``delta`` on each of ``resamples`` draws of the sentences ``[resample, measure]``."""
         runs = [*self.before, *self.after]
-        numerators, denominators = _columns(r.numerator for r in runs), _columns(r.denominator for r in runs)
+        numerators, denominators = columns(r.numerator for r in runs), columns(r.denominator for r in runs)
         chunks = []
         for weights in draws(len(numerators), resamples, rng):
             values = percent(weights @ numerators, weights @ denominators, empty=0.0)
@@ -62,25 +60,8 @@ class PairedRuns:
         return np.concatenate(chunks)
 
     def p_value(self, resamples: int, rng: np.random.Generator) -> Counts:
-        """Return the two-sided p-value ``[measure]`` of approximate randomisation; a swap takes a sentence's outputs
-        of all seeds at once, since they stand or fall together.
-        """
-        observed = np.abs(self.delta())
-        both = list(zip(self.before, self.after, strict=True))
-        numerators = _columns(before.numerator - after.numerator for before, after in both)
-        denominators = _columns(before.denominator - after.denominator for before, after in both)
-        totals = [np.concatenate([ratios.numerator.sum(0) for ratios in runs]) for runs in (self.before, self.after)]
-        lengths = [np.concatenate([ratios.denominator.sum(0) for ratios in runs]) for runs in (self.before, self.after)]
-        as_large: NDArray[np.float64] = np.zeros(len(observed))
-        for start in range(0, resamples, _CHUNK):
-            count = min(_CHUNK, resamples - start)
-            swapped = rng.integers(0, 2, size=(count, len(numerators)), dtype=np.uint8).astype(np.float64)
-            moved, moved_length = swapped @ numerators, swapped @ denominators
-            ours = percent(totals[0] - moved, lengths[0] - moved_length, empty=0.0)
-            theirs = percent(totals[1] + moved, lengths[1] + moved_length, empty=0.0)
-            differences = (theirs - ours).reshape(count, len(both), -1).mean(1)
-            as_large += (np.abs(differences) >= observed - 1e-9).sum(0)
-        return (1 + as_large) / (1 + resamples)
+        """Return the two-sided p-value ``[measure]`` of approximate randomisation."""
+        return randomisation(self.before, self.after, resamples=resamples, rng=rng)
 
     def changes(self, *, resamples: int, level: float, rng: np.random.Generator) -> dict[Key, Change]:
         """Return the change of each measure, with its interval and p-value."""
@@ -102,8 +83,3 @@ def described(runs: PairedRuns, samples: Counts, p_values: Counts, level: float)
         )
         for i, key in enumerate(runs.before[0].keys)
     }
-
-
-def _columns(counts: Iterable[Counts]) -> Counts:
-    """Return counts ``[sentence, measure]`` of several runs side by side, so that one product weighs them all."""
-    return np.concatenate(list(counts), axis=1)

@@ -9,7 +9,7 @@ at least as large, two-sided. Words of a sentence stand or fall together, hence 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,25 +49,37 @@ def bootstrap(
     return [_interval(sample, level) for sample in samples], difference
 
 
-def randomisation(first: Ratios, second: Ratios, *, resamples: int, rng: np.random.Generator) -> Counts:
-    """Return the two-sided p-value ``[measure]`` of the hypothesis that ``first`` and ``second`` are alike.
+def randomisation(
+    before: Sequence[Ratios], after: Sequence[Ratios], *, resamples: int, rng: np.random.Generator
+) -> Counts:
+    """Return the two-sided p-value ``[measure]`` of the hypothesis that two systems, each run once or more, are alike.
 
-    The observed outcome counts as one of the swaps (Davison and Hinkley 1997, equation 4.11), so no p-value is 0.
+    Scores are averaged over runs. A swap takes a sentence's outputs of all runs at once, since they stand or fall
+    together. The observed outcome counts as one of the swaps (Davison and Hinkley 1997, equation 4.11), so no p-value
+    is 0.
     """
-    observed = np.abs(second.percent() - first.percent())
-    numerator_gap, denominator_gap = first.numerator - second.numerator, first.denominator - second.denominator
-    as_large = np.zeros(len(observed))
-    done = 0
-    while done < resamples:
-        count = min(_CHUNK, resamples - done)
-        swapped = rng.integers(0, 2, size=(count, len(numerator_gap)), dtype=np.uint8).astype(np.float64)
-        numerator, denominator = swapped @ numerator_gap, swapped @ denominator_gap
-        theirs = percent(second.numerator.sum(0) + numerator, second.denominator.sum(0) + denominator, empty=0.0)
-        ours = percent(first.numerator.sum(0) - numerator, first.denominator.sum(0) - denominator, empty=0.0)
+    both = list(zip(before, after, strict=True))
+    observed = np.abs(np.mean([second.percent() - first.percent() for first, second in both], axis=0))
+    numerators = columns(first.numerator - second.numerator for first, second in both)
+    denominators = columns(first.denominator - second.denominator for first, second in both)
+    totals = [np.concatenate([ratios.numerator.sum(0) for ratios in runs]) for runs in (before, after)]
+    lengths = [np.concatenate([ratios.denominator.sum(0) for ratios in runs]) for runs in (before, after)]
+    as_large: NDArray[np.float64] = np.zeros(len(observed))
+    for start in range(0, resamples, _CHUNK):
+        count = min(_CHUNK, resamples - start)
+        swapped = rng.integers(0, 2, size=(count, len(numerators)), dtype=np.uint8).astype(np.float64)
+        moved, moved_length = swapped @ numerators, swapped @ denominators
+        ours = percent(totals[0] - moved, lengths[0] - moved_length, empty=0.0)
+        theirs = percent(totals[1] + moved, lengths[1] + moved_length, empty=0.0)
+        differences = (theirs - ours).reshape(count, len(both), -1).mean(1)
         # swaps that equal the observed outcome must count as such, whatever the last digit of the division says
-        as_large += (np.abs(theirs - ours) >= observed - 1e-9).sum(0)
-        done += count
+        as_large += (np.abs(differences) >= observed - 1e-9).sum(0)
     return (1 + as_large) / (1 + resamples)
+
+
+def columns(counts: Iterable[Counts]) -> Counts:
+    """Return counts ``[sentence, measure]`` of several runs side by side, so that one product weighs them all."""
+    return np.concatenate(list(counts), axis=1)
 
 
 def draws(sentences: int, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:

@@ -155,10 +155,9 @@ def read_material(settings: AdaptSettings) -> Material:
         )
     words = [sentence.forms for sentence in [*target, *silver, *labelled]]
     model = extend_with_target(before.model, words)
-    extended = [extend_with_target(teacher.model, words) for teacher in teachers]
+    others = [extend_with_target(teacher.model, words) for teacher in teachers]
     watch = TargetWatch(model, encode_raw(model.indexer, [sentence.forms for sentence in watched], model))
-    both = list(zip(teachers, extended, strict=True))
-    return Material(before, model, target, source, labelled, dev, silver, both, watch)
+    return Material(before, model, target, source, labelled, dev, silver, others, watch)
 
 
 def read_raw(path: Path) -> Sequence[Sentence]:

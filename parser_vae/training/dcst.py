@@ -37,11 +37,11 @@ class DcstAdaptation:
         """Prepare a run.
 
         Raises:
-            InputError: The source's labelled sentences are not at hand.
+            InputError, ConfigError, IncompatibleError: As ``Students`` says.
         """
         self.settings, self.seed = settings.dcst, settings.training.seed
         self.students = Students(settings, material)
-        self.teachers = [before.model for before, _ in material.teachers]
+        self.teachers = [self.students.base, *material.teachers]
 
     def run(self, out: Path, resume: bool, progress: Progress) -> Course:
         """Return the course of the adaptation; the student lives below ``out``."""
@@ -50,7 +50,7 @@ class DcstAdaptation:
             told = Several([log, progress])
             history = [{"epoch": 0, **students.values(students.base)}]
             told.event("epoch", **history[0])
-            trees = silver_trees([students.before, *self.teachers], students.target)
+            trees = silver_trees(self.teachers, students.target)
             tagged = students.silver + [
                 annotated(students.blank.indexer, forms, tree)
                 for forms, tree in zip(students.target, trees, strict=True)

@@ -24,7 +24,7 @@ class Material:
         labelled: The labelled target sentences among ``source``.
         dev: Labelled source sentences to select on, none of them in ``source``; None where there are none.
         silver: Target sentences with trees by somebody else.
-        teachers: Further parsers trained on the source, each with a copy that also knows the target's words.
+        teachers: Further parsers trained on the source, which also know the target's words.
         watch: What is watched on target sentences that are held out of ``target``.
     """
 
@@ -35,7 +35,7 @@ class Material:
     labelled: Sequence[Sentence]
     dev: Sequence[Sentence] | None
     silver: Sequence[Sentence]
-    teachers: Sequence[tuple[Parser, ParserModel]]
+    teachers: Sequence[ParserModel]
     watch: TargetWatch
 
 

@@ -55,7 +55,7 @@ class SelfTrainingAdaptation:
         """Prepare a run.
 
         Raises:
-            InputError: The source's labelled sentences are not at hand.
+            InputError, ConfigError, IncompatibleError: As ``Students`` says.
         """
         self.rounds = settings.self_training.rounds
         materials = [material, *materials_of_teachers(material)]
@@ -95,7 +95,7 @@ class Learner:
     def __init__(self, settings: AdaptSettings, material: Material, number: int) -> None:
         self.settings, self.seed, self.number = settings.self_training, settings.training.seed, number
         self.students = students = Students(settings, material)
-        self.model = students.before
+        self.model = students.base
         given = students.source * self.settings.source_repeats + students.silver
         self.labelled = [Example(encoded, [1.0] * encoded.length) for encoded in given]
 
@@ -117,8 +117,7 @@ class Learner:
                 what=f"round {number}, student {self.number}",
             )
 
-        first = self.model is self.students.before
-        starts = {"previous": self.students.base if first else self.model, "base": self.students.base, "scratch": None}
+        starts = {"previous": self.model, "base": self.students.base, "scratch": None}
         seed = 10_000 * self.seed + 100 * number + self.number
         folder = out / ROUNDS / f"{number}-{self.number}"
         student = self.students.train(folder, seed, starts[settings.start], plan_of, progress)
@@ -137,7 +136,7 @@ class Learner:
 
 def materials_of_teachers(material: Material) -> list[Material]:
     """Return what each further parser starts from: the same sentences, and its own weights and words."""
-    return [replace(material, before=before, model=model, teachers=(), dev=None) for before, model in material.teachers]
+    return [replace(material, model=model, teachers=(), dev=None) for model in material.teachers]
 
 
 def batch_of(model: ParserModel, examples: Sequence[Example]) -> Batch:

@@ -42,7 +42,6 @@ class Students:
         settings: What the adaptation was told.
         blank: A parser with the words of source and target, to index sentences with; its encoder is untrained.
         base: The parser before adaptation, which also knows the target's words.
-        before: The same without those, as it parses.
         target: Forms of the raw target sentences.
         source: The labelled source sentences, as indices.
         silver: Target sentences with trees by somebody else, as indices.
@@ -63,7 +62,6 @@ class Students:
                 "give it by --source"
             )
         self.base = base = material.model
-        self.before = material.before.model
         self.target = [sentence.forms for sentence in material.target]
         given = [sentence.forms for sentence in [*material.silver, *material.labelled]]
         self.blank = ParserModel(

@@ -60,7 +60,7 @@ class MethodRow(Settings):
     name: str = Field(description="as tables and folders call it")
     method: str = Field(description="a method of adapt; source: no adaptation; control: more training on the source")
     like: str | None = Field(None, description="for control: the row whose CPU seconds it gets, pair by pair")
-    teachers: list[int] = Field(default_factory=list, description="seeds of further source models that teach as well")
+    teachers: list[int] = Field(default_factory=list, description="seeds of source models that teach as well")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of adapt, by dotted key")
     published: dict[str, float] = Field(default_factory=dict, description="UAS without punctuation elsewhere, by pair")
 

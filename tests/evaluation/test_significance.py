@@ -69,7 +69,7 @@ def test_paired_interval_agrees_with_scipy_and_is_narrower_than_an_unpaired_one(
 @pytest.mark.parametrize("gain", [0.0, 0.02, 0.04])
 def test_p_value_agrees_with_scipy(gain: float) -> None:
     before, after = counts(3, 0.6), counts(4, 0.6 + gain)
-    found = randomisation(before, after, resamples=20_000, rng=np.random.default_rng(0))[0]
+    found = randomisation([before], [after], resamples=20_000, rng=np.random.default_rng(0))[0]
     total = before.denominator[:, 0].sum()
     expected = stats.permutation_test(
         (before.numerator[:, 0], after.numerator[:, 0]),
@@ -86,15 +86,15 @@ def test_p_value_matches_all_swaps_of_few_sentences() -> None:
     ones = np.ones((5, 1))
     before = Ratios((Key("nltk", "uas"),), 0 * ones, 4 * ones, np.array([20]))
     after = Ratios((Key("nltk", "uas"),), ones, 4 * ones, np.array([20]))
-    found = randomisation(before, after, resamples=40_000, rng=np.random.default_rng(0))
+    found = randomisation([before], [after], resamples=40_000, rng=np.random.default_rng(0))
     assert found[0] == pytest.approx(2 / 32, abs=0.005)  # all or none swapped
-    assert randomisation(after, after, resamples=100, rng=np.random.default_rng(0))[0] == 1.0
+    assert randomisation([after], [after], resamples=100, rng=np.random.default_rng(0))[0] == 1.0
 
 
 def test_p_values_of_equal_systems_are_spread_evenly() -> None:
     """A test at 10% must call about 10% of true null hypotheses different, not more."""
     p_values = [
-        randomisation(counts(2 * i, 0.7), counts(2 * i + 1, 0.7), resamples=300, rng=np.random.default_rng(i))[0]
+        randomisation([counts(2 * i, 0.7)], [counts(2 * i + 1, 0.7)], resamples=300, rng=np.random.default_rng(i))[0]
         for i in range(200)
     ]
     assert np.mean(np.array(p_values) < 0.1) == pytest.approx(0.1, abs=0.06)
