@@ -8,6 +8,9 @@
 A cell is one ``parser-vae graphs simulate`` (shared), ``train`` and ``evaluate`` with one thread, from the recipe
 ``configs/graphs-SCALE.toml``; a finished cell is not run again, a stopped one is resumed. Options choose methods,
 latents, seeds and settings of teacher forcing, so that the work can be cut into pieces.
+
+At scale ``ten`` every cell begins with the weights of a ``small`` cell of the same method, latent and teacher forcing:
+of the seed with the best bound on dev samples, which can be told without knowing any edge.
 """
 
 from __future__ import annotations
@@ -34,7 +37,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "table1"
 PLOT = ROOT / "docs" / "images" / "table1.svg"
 # samples of train, dev and test; points
-DATA = {"smoke": (200, 50, 50, 4), "small": (5000, 1000, 1000, 6), "paper": (50_000, 10_000, 10_000, 10)}
+DATA = {
+    "smoke": (200, 50, 50, 4),
+    "small": (5000, 1000, 1000, 6),
+    "ten": (50_000, 10_000, 10_000, 10),
+    "paper": (50_000, 10_000, 10_000, 10),
+}
 
 
 @dataclass(frozen=True)
@@ -126,39 +134,33 @@ def main() -> None:
         return
     if options.set and not options.tag:
         parser.error("--set changes what is measured: name the results with --tag")
-    data = options.work / options.scale / "data"
-    if not (data / "test.npz").exists():
-        simulate(data, options.scale)
     for seed in options.seeds.split(","):
         for every in options.teacher_forcing.split(","):
             for latent in options.latents.split(","):
                 for name in options.methods.split(","):
                     cell = folder / f"{name}.{latent}.{every}.{seed}.json"
                     if not cell.exists():
-                        run_cell(options, data, cell, name, latent, int(every), int(seed))
+                        run_cell(options, cell, name, latent, int(every), int(seed))
 
 
-def simulate(data: Path, scale: str) -> None:
-    """Write the data of a scale, always with the same seed."""
-    train, dev, test, points = DATA[scale]
-    sizes = ["--points", points, "--train", train, "--dev", dev, "--test", test]
-    command("graphs", "simulate", "--out", data, *sizes, "--seed", 42)
+def simulated(options: argparse.Namespace, scale: str) -> Path:
+    """Return the folder with the data of a scale, always of the same seed; simulate it where it is missing."""
+    data = options.work / scale / "data"
+    if not (data / "test.npz").exists():
+        train, dev, test, points = DATA[scale]
+        sizes = ["--points", points, "--train", train, "--dev", dev, "--test", test]
+        command("graphs", "simulate", "--out", data, *sizes, "--seed", 42)
+    return data
 
 
-def run_cell(
-    options: argparse.Namespace, data: Path, cell: Path, name: str, latent: str, every: int, seed: int
-) -> None:
+def run_cell(options: argparse.Namespace, cell: Path, name: str, latent: str, every: int, seed: int) -> None:
     """Train and evaluate one model, and write its JSON."""
-    row = ROWS[name]
     model, report = options.work / cell.parent.name / cell.stem, options.work / cell.parent.name / f"{cell.stem}.json"
-    settings = [*row.settings, f"objective.teacher_forcing={every}", *options.set]
+    data = simulated(options, options.scale)
+    settings = [*ROWS[name].settings, f"objective.teacher_forcing={every}", *options.set]
+    first = first_model(options, name, latent, every) if options.scale == "ten" else None
     before = resource.getrusage(resource.RUSAGE_SELF)
-    command(
-        "graphs", "train", "--config", ROOT / "configs" / f"graphs-{options.scale}.toml",
-        "--train", data / "train.npz", "--dev", data / "dev.npz", "--method", row.method, "--latent", latent,
-        "--seed", seed, *(word for setting in settings for word in ("--set", setting)), "--threads", 1,
-        "--out", model, "--resume", "--quiet",
-    )  # fmt: skip
+    train(options.scale, data, model, name, latent, seed, [*settings, *([f"data.init={first}"] if first else [])])
     after = resource.getrusage(resource.RUSAGE_SELF)
     command("graphs", "evaluate", model, "--data", data / "test.npz", "--json", report, "--threads", 1)
     manifest = json.loads((model / "manifest.json").read_text())
@@ -166,7 +168,8 @@ def run_cell(
     (test,) = json.loads(report.read_text())["models"].values()
     result = {
         "method": name, "latent": latent, "teacher_forcing": every, "seed": seed, "scale": options.scale,
-        "settings": settings, "commit": manifest["commit"], "date": time.strftime("%Y-%m-%d"),
+        "settings": settings, "init": first and first.name,
+        "commit": manifest["commit"], "date": time.strftime("%Y-%m-%d"),
         # of this process only: a resumed cell's earlier time is not in it
         "train_cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "updates": history[-1]["steps"], "evaluations_an_update": history[-1]["evaluations"],
@@ -177,6 +180,27 @@ def run_cell(
     cell.parent.mkdir(parents=True, exist_ok=True)
     cell.write_text(json.dumps(result, indent=1) + "\n")
     print(cell.stem, f"elbo {test['elbo']:.0f}", f"precision {test['precision']:.1f}", flush=True)
+
+
+def first_model(options: argparse.Namespace, name: str, latent: str, every: int) -> Path:
+    """Return the model of the ``small`` cell with the best bound; train it where only its results are kept."""
+    cells = [json.loads(path.read_text()) for path in (RESULTS / "small").glob(f"{name}.{latent}.{every}.*.json")]
+    if not cells:
+        sys.exit(f"no small cell of {name}, {latent}, {every} to begin with: run --scale small first")
+    best = best_bound(cells)
+    model = options.work / "small" / f"{name}.{latent}.{every}.{best['seed']}"
+    train("small", simulated(options, "small"), model, name, latent, best["seed"], best["settings"])
+    return model
+
+
+def train(scale: str, data: Path, model: Path, name: str, latent: str, seed: int, settings: list[str]) -> None:
+    """Train a model, or finish its training; nothing happens where it has ended."""
+    command(
+        "graphs", "train", "--config", ROOT / "configs" / f"graphs-{scale}.toml",
+        "--train", data / "train.npz", "--dev", data / "dev.npz", "--method", ROWS[name].method, "--latent", latent,
+        "--seed", seed, *(word for setting in settings for word in ("--set", setting)), "--threads", 1,
+        "--out", model, "--resume", "--quiet",
+    )  # fmt: skip
 
 
 def command(*words: object) -> None:
@@ -281,8 +305,12 @@ def of_the_best_bound(cells: list[dict[str, Any]]) -> str:
     """Return the F1 of the seed with the best bound on dev samples, which can be told without knowing any edge."""
     if len(cells) < 2:
         return ""
-    best = max(cells, key=lambda cell: max(event["dev_elbo"] for event in cell["curve"]))
-    return f"{best['test']['precision']:.1f}"
+    return f"{best_bound(cells)['test']['precision']:.1f}"
+
+
+def best_bound(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the cell with the best bound on dev samples."""
+    return max(cells, key=lambda cell: max(event["dev_elbo"] for event in cell["curve"]))
 
 
 def mean_of(values: list[float]) -> str:

@@ -47,6 +47,12 @@ def train(
     dev: Annotated[
         Path | None, typer.Option(help="Trajectories to select on; default: a tenth of train.", metavar="FILE")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model to begin with, say one trained on fewer points; default: none.", metavar="MODEL_DIR"
+        ),
+    ] = None,
     method: Annotated[str | None, typer.Option(help="How to train: see parser-vae methods.")] = None,
     latent: Annotated[str | None, typer.Option(help="What to infer: tree, or edges (any n - 1).")] = None,
     updates: Annotated[int | None, typer.Option(help="How often the parameters are changed.")] = None,
@@ -63,6 +69,7 @@ def train(
     flags = {
         "data.train": train,
         "data.dev": dev,
+        "data.init": init,
         "method": method,
         "latent": latent,
         "training.updates": updates,

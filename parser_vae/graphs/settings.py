@@ -17,6 +17,9 @@ class GraphsData(Settings):
 
     train: Path = Field(description="trajectories to learn from, npz: samples x time x points x dimensions")
     dev: Path | None = Field(None, description="trajectories to select on; default: a tenth of train")
+    init: Path | None = Field(
+        None, description="model whose weights to begin with, of any number of points; default: random ones"
+    )
 
 
 class GraphsObjective(Settings):

@@ -65,8 +65,7 @@ def train(
     data, dev = _data(settings)
     _require_room(settings, data)
     torch.manual_seed(options.seed)
-    model = GraphModel(settings.model, data.positions.shape[1], data.positions.shape[3])
-    model.fit_extremes(data.positions)
+    model = _first_model(settings, data)
     model.to(device)
     problem = problem_of(settings, model, data.positions.shape[2])
     method: Method[torch.Tensor] = build_method(settings.method, settings)
@@ -188,6 +187,22 @@ def _data(settings: GraphsSettings) -> tuple[Trajectories, Trajectories]:
     return data[:-held_out], data[-held_out:][:most]
 
 
+def _first_model(settings: GraphsSettings, data: Trajectories) -> GraphModel:
+    """Return the model to train: random, or a former one, which is shown positions on the scale of the new data."""
+    if settings.data.init is None:
+        model = GraphModel(settings.model, data.positions.shape[1], data.positions.shape[3])
+    else:
+        model, _ = load_graph_model(settings.data.init)
+        require_fitting(model, data, settings.data.train)
+        if model.settings != settings.model:
+            raise ConfigError(
+                f"model.hidden is {settings.model.hidden}, but {settings.data.init} has {model.settings.hidden} units "
+                f"in a hidden layer; say --set model.hidden={model.settings.hidden}"
+            )
+    model.fit_extremes(data.positions)
+    return model
+
+
 def _evaluate_every(settings: GraphsSettings) -> int:
     """Return the updates between two looks at the dev samples: no more than there are, and a whole part of them."""
     updates, every = settings.training.updates, settings.training.evaluate_every
@@ -247,7 +262,8 @@ def _card(settings: GraphsSettings, result: GraphsResult) -> str:
         f"- Latent: {'a spanning tree' if settings.latent == 'tree' else 'n - 1 edges'}; method: {settings.method}; "
         f"true positions every {settings.objective.teacher_forcing} frames",
         f"- Trained on: `{settings.data.train}`, {result.outcome.steps} updates of {settings.training.batch_size} "
-        f"samples in {result.outcome.seconds:.0f} s, seed {settings.training.seed}",
+        f"samples in {result.outcome.seconds:.0f} s, seed {settings.training.seed}"
+        + (f", from `{settings.data.init}`" if settings.data.init else ""),
         f"- On the samples it was selected on: ELBO {scores['elbo']:.1f} per point",
     ]
     if "f1" in scores:

@@ -85,6 +85,19 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_training_may_begin_with_a_model_of_fewer_points(data: Path, trained: Path, tmp_path: Path) -> None:
+    sizes = ["--points", "5", "--frames", "4", "--train", "40", "--dev", "20", "--test", "10"]
+    assert cli.run(["graphs", "simulate", "--out", str(tmp_path), *sizes]) == 0
+    begun = ["--init", str(trained), "--set", "training.learning_rate=1e-12"]
+    assert train(tmp_path, tmp_path / "out", *begun) == 0
+    first, later = (dict(load_graph_model(folder)[0].named_parameters()) for folder in (trained, tmp_path / "out"))
+    for name, value in first.items():
+        torch.testing.assert_close(later[name], value, rtol=0, atol=1e-9)
+    read = read_trajectories(tmp_path / "train.npz").positions
+    assert load_graph_model(tmp_path / "out")[0].extremes.tolist() == [read.min(), read.max()]
+    assert f"from `{trained}`" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
 def test_an_interruption_says_how_to_go_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +223,15 @@ def test_mistakes(
         (
             [*fresh, "--method", "nes", "--set", "nes.population=1000000000"],
             f"nes.population = 1000000000 {size.format('37')}; take a smaller one",
+        ),
+        (
+            [*fresh, "--init", str(trained)],
+            f"model.hidden is 256, but {trained} has 8 units in a hidden layer; say --set model.hidden=8",
+        ),
+        (
+            ["train", "--train", str(longer), "--out", str(tmp_path / "new"), "--init", str(trained)],
+            f"{longer}: 6 frames of 2 dimensions, but the model was trained on 4 of 2; cut the trajectories to that, "
+            "or train a model on them",
         ),
         (
             [*fresh, "--updates", "1200"],

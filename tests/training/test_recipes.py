@@ -49,6 +49,23 @@ RECIPES: dict[str, BaseModel] = {
             "nes": {"population": 600, "sigma": 0.01},
         }
     ),
+    "graphs-ten.toml": GraphsSettings.model_validate(
+        GRAPHS
+        | {
+            "data": {"train": "data/train.npz", "dev": "data/dev.npz", "init": "runs/tree"},
+            "model": {"hidden": 64},
+            "objective": {"teacher_forcing": 3},
+            "training": {
+                "updates": 10_000,
+                "evaluate_every": 250,
+                "dev_samples": 1000,
+                "batch_size": 32,
+                "learning_rate": 1e-3,
+            },
+            "relaxed": {"temperature": 0.5},
+            "nes": {"population": 600, "sigma": 0.01},
+        }
+    ),
     "graphs-paper.toml": GraphsSettings.model_validate(
         GRAPHS
         | {
