@@ -56,7 +56,7 @@ RECIPES: dict[str, BaseModel] = {
             "model": {"hidden": 64},
             "objective": {"teacher_forcing": 3},
             "training": {
-                "updates": 10_000,
+                "updates": 5000,
                 "evaluate_every": 250,
                 "dev_samples": 1000,
                 "batch_size": 32,
