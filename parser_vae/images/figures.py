@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parser_vae.errors import InputError
 from parser_vae.files import replacing, write_text_atomically
@@ -136,18 +136,10 @@ def _axis_panels(recipe: Recipe, finished: Sequence[Finished]) -> dict[str, dict
             *others, (_, last) = one.cell.values.items()
             title = ", ".join([measure.replace("_", " "), *(str(value) for _, value in others)])
             mean = means[place]
-            panels.setdefault(title, {}).setdefault(one.cell.arm, []).append(
-                (_number(last), mean.value, mean.half_width)
-            )
+            panels.setdefault(title, {}).setdefault(one.cell.arm, []).append((float(last), mean.value, mean.half_width))
     return {title: {arm: sorted(points) for arm, points in lines.items()} for title, lines in panels.items()}
 
 
 def _axis_name(finished: Sequence[Finished]) -> str:
     names = dict.fromkeys(list(one.cell.values)[-1] for one in finished if one.cell.values)
     return " or ".join(name.split(".")[-1] for name in names)
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float):
-        raise InputError(f"plots against an axis need numbers, not '{value}'; leave 'axis' out of plots")
-    return float(value)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from parser_vae.errors import ConfigError, InputError
 from parser_vae.images.settings import ImageSettings
-from parser_vae.training.config import Settings, load_settings
+from parser_vae.training.config import Settings, leaves, load_settings, settings_from
 
 ScaleName = Literal["smoke", "small", "paper"]
 
@@ -65,6 +64,31 @@ class Recipe(Settings):
         {}, description="the paper's numbers of the first measure, by arm and by the values of the axes joined by /"
     )
     scales: dict[ScaleName, Scale] = Field(description="smoke, small and paper")
+
+    @model_validator(mode="after")
+    def _can_be_answered(self) -> Recipe:
+        """Refuse plots and questions that no run could answer, before any has begun."""
+        if self.kind == "gradients" and (timed := [kind for kind in self.plots if kind != "axis"]):
+            raise ValueError(f"plots against {timed[0]} are of trainings, and the recipe's kind is gradients")
+        if "axis" in self.plots:
+            plotted = [list((self.axes | arm.axes).items())[-1] for arm in self.arms.values() if self.axes or arm.axes]
+            plotted += [
+                (name, size.axes[name]) for size in self.scales.values() for name, _ in plotted if name in size.axes
+            ]
+            if not plotted:
+                raise ValueError("plots against an axis need one; give axes, or leave 'axis' out of plots")
+            for name, values in plotted:
+                if wrong := [value for value in values if not isinstance(value, int | float)]:
+                    raise ValueError(
+                        f"plots against an axis need numbers, and {name} is '{wrong[0]}'; leave 'axis' out of plots"
+                    )
+        if (question := self.smallest) is not None:
+            if unknown := {question.arm, question.reference} - set(self.arms):
+                raise ValueError(f"smallest: no arm {', '.join(sorted(unknown))}; there are {', '.join(self.arms)}")
+            if question.axis not in (own := self.arms[question.arm].axes):
+                known = ", ".join(own) or "none"
+                raise ValueError(f"smallest: {question.arm} has no axis {question.axis} of its own; it has {known}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -132,14 +156,14 @@ def cells_of(recipe: Recipe, scale: str, data: Path | None = None, only: str | N
     cells = []
     for seed in size.seeds:
         for shared in _product(recipe.axes | {k: v for k, v in size.axes.items() if k in recipe.axes}):
-            layers = [recipe.settings, size.settings, _nested(shared), {"training": {"seed": seed}}]
+            layers = [dict(leaves(recipe.settings)), dict(leaves(size.settings)), shared, {"training.seed": seed}]
             if data is not None:
-                layers.append({"data": {"folder": str(data)}})
+                layers.append({"data.folder": str(data)})
             for name, arm in recipe.arms.items():
                 if only not in (None, name):
                     continue
                 for own in _product(arm.axes | {k: v for k, v in size.axes.items() if k in arm.axes}):
-                    settings = _settings([*layers, arm.settings, _nested(own)])
+                    settings = _settings([*layers, dict(leaves(arm.settings)), own])
                     cells.append(Cell(name, shared | own, len(own), seed, settings, _settings(layers)))
     return cells
 
@@ -166,42 +190,6 @@ def _product(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def _settings(layers: list[dict[str, Any]]) -> ImageSettings:
-    """Return the settings of several layers, later ones over earlier ones."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        _merge(merged, layer)
-    try:
-        return load_settings(ImageSettings, flags=dict(_leaves(merged)))
-    except ConfigError as error:
-        raise ConfigError(f"the recipe: {str(error).removeprefix('the command line: ')}") from None
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            _merge(into.setdefault(key, {}), value)
-        else:
-            into[key] = copy.copy(value)
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted keys as nested tables."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        *above, name = key.split(".")
-        table = result
-        for part in above:
-            table = table.setdefault(part, {})
-        table[name] = value
-    return result
-
-
-def _leaves(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            leaves += _leaves(value, f"{above}{key}.")
-        else:
-            leaves.append((f"{above}{key}", value))
-    return leaves
+def _settings(layers: Sequence[Mapping[str, Any]]) -> ImageSettings:
+    """Return the settings of several layers by dotted key, later ones over earlier ones."""
+    return settings_from(ImageSettings, {key: value for layer in layers for key, value in layer.items()}, "the recipe")

@@ -129,7 +129,7 @@ def dump_settings(model: BaseModel) -> str:
 
 def require_same_settings(recorded: BaseModel, current: BaseModel, folder: Path) -> None:
     """Raise ``ConfigError`` naming the first setting in which a resumed run would differ from the recorded one."""
-    before, now = (dict(_leaves(settings.model_dump(mode="json"))) for settings in (recorded, current))
+    before, now = (dict(leaves(settings.model_dump(mode="json"))) for settings in (recorded, current))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             was, becomes = _show(before.get(key)), _show(now.get(key))
@@ -194,10 +194,11 @@ def _merge(
             into[key] = value
 
 
-def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of everything in nested tables that is no table."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
+            yield from leaves(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 
@@ -229,7 +230,7 @@ def _explain(
         needed = [other for other in _required_keys(model) if f"{other}.".startswith(f"{key}.")] or [key]
         what = f"{', '.join(needed)} missing; give the flag, --set {needed[0]}=..., or the key in a --config file"
     elif kind == "value_error":
-        what = f"{key}: {failure['msg'].removeprefix('Value error, ')}"
+        what = ": ".join(part for part in (key, failure["msg"].removeprefix("Value error, ")) if part)
     else:
         expected = _EXPECTED.get(kind) or re.sub(r"^Input should be ", "", failure["msg"])
         quote = "; put it in quotes" if kind == "string_type" and isinstance(failure["input"], int | float) else ""

@@ -31,7 +31,8 @@ from parser_vae.files import write_text_atomically
 from parser_vae.parser import Parser
 from parser_vae.parsing.vector_training import train_vectors
 from parser_vae.training.adapt import adapt
-from parser_vae.training.checkpoint import MANIFEST, current_commit, has_state, remove_state
+from parser_vae.training.checkpoint import CONFIG, MANIFEST, current_commit, has_state, remove_state
+from parser_vae.training.config import leaves, read_toml
 from parser_vae.training.continued import continue_on_source
 from parser_vae.training.loop import Outcome
 from parser_vae.training.meter import Meter
@@ -73,12 +74,13 @@ def check_sweep(settings: SweepSettings, out: Path) -> None:
 
     Raises:
         InputError: A file is missing.
-        ConfigError: A setting is wrong, or a cell in ``out`` was run with other settings.
+        ConfigError: A setting is wrong, or a cell or a source model was made with other settings.
     """
     cells = cells_of(settings, out)
     check_rows(settings, cells)
     for cell in cells:
         _require_same_row(cell)
+        _require_same_source(settings, out, cell)
 
 
 def run_sweep(settings: SweepSettings, out: Path, *, progress: Progress, threads: int = 1) -> None:
@@ -167,7 +169,7 @@ def source_model(
     settings: SweepSettings, out: Path, pair: PairSettings, seed: int, progress: Progress, threads: int
 ) -> Path:
     """Return the folder of a pair's source model, pretrained with this seed where it is missing or unfinished."""
-    folder = out / settings.source.models.format(source=pair.source, language=pair.language, seed=seed)
+    folder = _source_folder(settings, out, pair, seed)
     if (folder / MANIFEST).exists() and not has_state(folder):
         return folder
     vectors = None
@@ -183,6 +185,10 @@ def source_model(
     pretrain(pretraining(settings, pair, seed, vectors), folder, resume=True, progress=progress)
     remove_state(folder)
     return folder
+
+
+def _source_folder(settings: SweepSettings, out: Path, pair: PairSettings, seed: int) -> Path:
+    return out / settings.source.models.format(source=pair.source, language=pair.language, seed=seed)
 
 
 def sweep_table(settings: SweepSettings, out: Path, *, resamples: int = 10_000) -> SweepTable:
@@ -274,6 +280,21 @@ def _require_same_row(cell: Cell) -> None:
             raise ConfigError(
                 f"the row {cell.row.name} differs in {key} from when {cell.folder} was run; call the row otherwise, or "
                 "remove its folder to run it anew"
+            )
+
+
+def _require_same_source(settings: SweepSettings, out: Path, cell: Cell) -> None:
+    """Raise ``ConfigError`` where the cell's source model was made otherwise than the recipe says now."""
+    folder = _source_folder(settings, out, cell.pair, cell.seed)
+    if not (folder / CONFIG).is_file():
+        return
+    recorded = dict(leaves(read_toml(folder / CONFIG)))
+    wanted = dict(leaves(pretraining(settings, cell.pair, cell.seed, None).model_dump(mode="json")))
+    for key, _ in leaves(settings.source.settings):
+        if recorded.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"source.settings: {key} is {wanted.get(key)}, but {folder} was made with {recorded.get(key)}; name "
+                "other folders in source.models, or remove that one and the cells that began with it"
             )
 
 

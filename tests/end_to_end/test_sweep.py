@@ -198,6 +198,18 @@ def test_another_setting_of_a_finished_row_is_refused(
     assert (whole / "config.toml").read_bytes() == recorded
 
 
+def test_another_setting_of_a_trained_source_model_is_refused(
+    whole: Path, files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.toml"
+    changed.write_text(RECIPE.replace('"training.epochs" = 2', '"training.epochs" = 3'))
+    assert cli.run(["sweep", str(changed), "--data", str(files), "--out", str(whole), "--quiet", "--resume"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: source.settings: training.epochs is 3, but {whole / 'sources' / 'pets.1'} was made with 2; name "
+        "other folders in source.models, or remove that one and the cells that began with it\n"
+    )
+
+
 def test_a_row_can_be_added_later(whole: Path, files: Path, tmp_path: Path, recipe: Path) -> None:
     later = {
         "later": '"marginals"\nsettings = { "training.epochs" = 1 }',

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from parser_vae import cli
-from parser_vae.errors import ConfigError, InputError
+from parser_vae.errors import ConfigError
 from parser_vae.images.bounds import measure
 from parser_vae.images.compare import Finished, mean_of, smallest, table
 from parser_vae.images.data import load_images
@@ -340,13 +340,6 @@ def test_sheets_are_enlarged_and_padded(tmp_path: Path) -> None:
     assert (picture[2:58, 60:116] == 96).all()
 
 
-def test_a_reference_to_what_is_not_a_number_cannot_be_plotted() -> None:
-    from parser_vae.images.figures import _number
-
-    with pytest.raises(InputError):
-        _number("mnist")
-
-
 @pytest.mark.parametrize("extra", [[], ["--set=model.network=cnn"], ["--set=model.continuous=3"]])
 @pytest.mark.parametrize("start", ["mean_image", "random"])
 def test_a_decoder_starts_at_the_mean_image_unless_told_otherwise(tmp_path: Path, extra: list[str], start: str) -> None:
@@ -404,6 +397,16 @@ def test_a_damaged_model_folder_is_refused(
          "letters, digits, points, plus, minus and underscores"),
         ("arms.same", 'arms."../same"', "the recipe's arms are ../same, tempered, mixture, uniform; expected at least "
          "one, none twice, made of letters, digits, points, plus, minus and underscores"),
+        ('plots = ["epochs"]', 'plots = ["axis"]',
+         "{}: plots against an axis need one; give axes, or leave 'axis' out of plots"),
+        ('plots = ["epochs"]', 'plots = ["axis"]\naxes."importance.proposal" = ["same"]',
+         "{}: plots against an axis need numbers, and importance.proposal is 'same'; leave 'axis' out of plots"),
+        ('plots = ["epochs"]', 'plots = ["epochs"]\nkind = "gradients"',
+         "{}: plots against epochs are of trainings, and the recipe's kind is gradients"),
+        ('plots = ["epochs"]', 'smallest = {arm = "same", axis = "k", reference = "mine"}',
+         "{}: smallest: no arm mine; there are same, tempered, mixture, uniform"),
+        ('plots = ["epochs"]', 'smallest = {arm = "same", axis = "k", reference = "uniform"}',
+         "{}: smallest: same has no axis k of its own; it has none"),
     ],
 )  # fmt: skip
 def test_a_wrong_recipe_is_refused_before_anything_runs(
@@ -415,5 +418,5 @@ def test_a_wrong_recipe_is_refused_before_anything_runs(
     recipe.parent.mkdir()
     recipe.write_text(text.replace(old, new), encoding="utf-8")
     assert cli.run(["images", "compare", str(recipe), "--out", str(tmp_path / "out"), "--threads=1"]) == 1
-    assert capsys.readouterr().err == f"error: {said}\n"
+    assert capsys.readouterr().err == f"error: {said.format(recipe)}\n"
     assert not (tmp_path / "out").exists()
