@@ -225,9 +225,6 @@ def _require_room(settings: GraphsSettings, data: Trajectories) -> None:
         f"training.evaluate_every = {every} with training.batch_size = {batch}",
         "look at the dev samples more often",
     )
-    if settings.method == "nes":
-        population = settings.nes.population
-        require_memory(BYTES_OF_A_NUMBER * population, f"nes.population = {population}", "take a smaller one")
     require_memory(
         training_bytes(settings.model, frames, points, dimensions, batch * samples),
         f"model.hidden = {settings.model.hidden} with training.batch_size = {batch}{sampled} on {points} points",

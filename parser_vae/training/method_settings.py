@@ -24,7 +24,7 @@ from parser_vae.training.config import Settings
 class NesSettings(Settings):
     """Natural evolution strategies."""
 
-    population: int = Field(400, ge=2, description="evaluations an update, half of them mirrored")
+    population: int = Field(400, ge=2, le=10_000_000, description="evaluations an update, half of them mirrored")
     sigma: float = Field(0.03, gt=0, description="standard deviation of the parameter noise")
     shaping: Shaping = Field("zscore", description="fitness to utility: zscore, rank or raw")
     score_samples: int = Field(1, ge=0, description="Gumbel draws on the scores, shared by the population; 0: none")

@@ -222,7 +222,7 @@ def test_mistakes(
         ),
         (
             [*fresh, "--method", "nes", "--set", "nes.population=1000000000"],
-            f"nes.population = 1000000000 {size.format('37')}; take a smaller one",
+            "--set nes.population=1000000000: nes.population: expected less than or equal to 10000000, not 1000000000",
         ),
         (
             [*fresh, "--init", str(trained)],
