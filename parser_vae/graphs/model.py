@@ -191,6 +191,20 @@ class GraphModel(nn.Module):
         low, high = self.extremes
         return (positions.to(low) - low) * 2 / (high - low) - 1
 
+    @torch.no_grad()
+    def swap_kinds(self) -> None:
+        """Let the two kinds of message change places, and let all edges score 0.
+
+        From a state in which edges avoid the true ones, the next scores then grow towards them.
+        """
+        kinds = self.decoder.without_edge, self.decoder.with_edge
+        for one, other in zip(*(kind.parameters() for kind in kinds), strict=True):
+            former = one.clone()
+            one.copy_(other)
+            other.copy_(former)
+        for parameter in self.encoder.score.parameters():
+            parameter.zero_()
+
     def keep_statistics(self) -> None:
         """Count the last batch into the running statistics of batch normalisation; once an update."""
         for module in self.modules():

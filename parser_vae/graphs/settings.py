@@ -41,6 +41,9 @@ class GraphsTraining(Settings):
     dev_samples: int = Field(10_000, ge=1, description="look at no more than this many of them")
     batch_size: int = Field(128, ge=1, description="samples an update")
     learning_rate: float = Field(3e-4, gt=0, description="Adam's step size")
+    swap_after: int | None = Field(
+        None, ge=1, description="update after which the two kinds of message change places; default: they never do"
+    )
     clip: float | None = Field(None, gt=0, description="largest norm of a gradient; default: any")
     seconds: float | None = Field(None, gt=0, description="stop after the update that passes this many seconds")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of everything random")

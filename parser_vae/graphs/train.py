@@ -98,9 +98,17 @@ def train(
     learnt = list(model.parameters())
     if method.state is not None:
         learnt += method.state.parameters()
+    optimiser = torch.optim.Adam(learnt, lr=options.learning_rate, fused=True)
+
+    def after_epoch(epoch: int) -> None:
+        if options.swap_after == epoch * evaluate_every:
+            model.swap_kinds()
+            optimiser.state.clear()  # its means are those of the former places
+            progress.event("note", text=f"the two kinds of message changed places after {options.swap_after} updates")
+
     plan = Plan(
         model=model,
-        optimiser=torch.optim.Adam(learnt, lr=options.learning_rate, fused=True),
+        optimiser=optimiser,
         epochs=options.updates // evaluate_every,
         batches=batches,
         step=step,
@@ -109,6 +117,7 @@ def train(
         clip=options.clip or math.inf,
         method_state=method.state,
         seconds=options.seconds,
+        after_epoch=after_epoch,
         what=f"training by {settings.method}",
     )
     begin()
@@ -210,6 +219,12 @@ def _evaluate_every(settings: GraphsSettings) -> int:
         raise ConfigError(
             f"training.updates is {updates}, not a multiple of training.evaluate_every, {every}; "
             f"{updates - updates % every} or {updates - updates % every + every} updates would be"
+        )
+    swap_after = settings.training.swap_after
+    if swap_after is not None and (swap_after % every or swap_after >= updates):
+        raise ConfigError(
+            f"training.swap_after is {swap_after}; expected a multiple of training.evaluate_every, {every}, that is "
+            f"less than training.updates, {updates}"
         )
     return min(updates, every)
 

@@ -59,6 +59,7 @@ class Plan:
         evaluate_first: Whether the untouched model is evaluated and is a candidate, as epoch 0.
         seconds: Stop after the step that passes this many seconds of training.
         out_of_time: Asked before each step; stop where it says so.
+        after_epoch: Called with the number of an epoch that has been evaluated; may change the model and the optimiser.
         what: The name of the run in progress displays.
     """
 
@@ -76,6 +77,7 @@ class Plan:
     evaluate_first: bool = False
     seconds: float | None = None
     out_of_time: Callable[[], bool] = lambda: False
+    after_epoch: Callable[[int], None] = lambda epoch: None
     what: str = "training"
 
 
@@ -163,6 +165,7 @@ class Loop:
                         saved = time.monotonic()
                         interruption.stop_if_requested()
             self._evaluate(state.epoch)
+            plan.after_epoch(state.epoch)
             state.epoch, state.batches = state.epoch + 1, []
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or interruption.requested:
                 self._save()

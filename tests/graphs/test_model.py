@@ -44,6 +44,16 @@ def test_predictions_start_from_true_frames(model: GraphModel, positions: Tensor
         torch.testing.assert_close(predicted[:, frame], state)
 
 
+def test_swapped_kinds_predict_the_same_with_the_other_edges(model: GraphModel, positions: Tensor) -> None:
+    scores = model.encoder(positions)
+    edges = UndirectedTrees().argmax(scores).detach()
+    predicted = model.decoder(positions, edges, 3)
+    model.swap_kinds()
+    torch.testing.assert_close(model.decoder(positions, 1 - edges, 3), predicted)
+    assert not torch.allclose(model.decoder(positions, edges, 3), predicted)
+    assert scores.any() and not model.encoder(positions).any()
+
+
 @pytest.mark.parametrize("every", [1, 4])
 def test_hard_edges_take_a_shorter_way_to_the_same(model: GraphModel, positions: Tensor, every: int) -> None:
     edges = (torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) < 0.4).double()

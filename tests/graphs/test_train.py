@@ -14,6 +14,7 @@ from PIL import Image
 from parser_vae import cli
 from parser_vae.graphs import picture
 from parser_vae.graphs.measure import Recovery, recovery
+from parser_vae.graphs.model import GraphModel
 from parser_vae.graphs.train import load_graph_model
 from parser_vae.graphs.trajectories import read_trajectories
 from parser_vae.training import loop
@@ -61,11 +62,11 @@ def test_a_training_leaves_a_model(trained: Path) -> None:
     assert not (trained / "state.safetensors").exists()
 
 
-@pytest.mark.parametrize("method", ["relaxed", "nes"])
+@pytest.mark.parametrize("more", [("--method=relaxed",), ("--method=nes",), ("--set", "training.swap_after=3")])
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
-    assert train(data, tmp_path / "whole", "--method", method) == 0
+    assert train(data, tmp_path / "whole", *more) == 0
     original, calls = loop.Loop._step, 0
 
     def stopping(self: loop.Loop, indices: list[int]) -> None:
@@ -78,7 +79,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(loop.Loop, "_step", stopping)
-        assert train(data, tmp_path / "parts", "--method", method) == 130
+        assert train(data, tmp_path / "parts", *more) == 130
     assert cli.run(["graphs", "train", "--out", str(tmp_path / "parts"), "--quiet", "--resume"]) == 0
     assert calls == 6
     for name in ("model.safetensors", "config.toml"):
@@ -96,6 +97,15 @@ def test_a_training_may_begin_with_a_model_of_fewer_points(data: Path, trained: 
     read = read_trajectories(tmp_path / "train.npz").positions
     assert load_graph_model(tmp_path / "out")[0].extremes.tolist() == [read.min(), read.max()]
     assert f"from `{trained}`" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+def test_kinds_of_message_change_places_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    monkeypatch.setattr(GraphModel, "swap_kinds", lambda model: steps.append("swap"))
+    original = GraphModel.keep_statistics
+    monkeypatch.setattr(GraphModel, "keep_statistics", lambda model: (steps.append("step"), original(model)))
+    assert train(data, tmp_path / "out", "--set", "training.updates=9", "--set", "training.swap_after=6") == 0
+    assert steps == ["step"] * 6 + ["swap"] + ["step"] * 3
 
 
 def test_an_interruption_says_how_to_go_on(
@@ -232,6 +242,11 @@ def test_mistakes(
             ["train", "--train", str(longer), "--out", str(tmp_path / "new"), "--init", str(trained)],
             f"{longer}: 6 frames of 2 dimensions, but the model was trained on 4 of 2; cut the trajectories to that, "
             "or train a model on them",
+        ),
+        (
+            [*fresh, "--set", "training.swap_after=700"],
+            "training.swap_after is 700; expected a multiple of training.evaluate_every, 500, that is less than "
+            "training.updates, 50000",
         ),
         (
             [*fresh, "--updates", "1200"],
