@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from parser_vae.errors import ConfigError, InputError, ModelFolderError
-from parser_vae.graphs.limits import require_memory, training_bytes
+from parser_vae.graphs.limits import keep_freed_memory, require_memory, training_bytes
 from parser_vae.graphs.measure import infer, measures
 from parser_vae.graphs.model import GraphModel, ModelSettings
 from parser_vae.graphs.problem import GraphProblem, structure_of
@@ -121,6 +121,7 @@ def train(
         what=f"training by {settings.method}",
     )
     begin()
+    keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     outcome = Loop(plan, out, options.seed, progress, resume).run()
     result = GraphsResult(judge(), outcome)
