@@ -11,9 +11,6 @@ latents, seeds and settings of teacher forcing, so that the work can be cut into
 
 Two starts: where the bound of a run stays far from that of others, the same with ``--tag swap --set
 training.swap_after=200`` begins on the other side (``docs/graphs.md``); tables and tests take the better bound of both.
-
-At scale ``ten`` every cell begins with the weights of a ``small`` cell of the same method, latent and teacher forcing:
-of the seed with the best bound on dev samples, which can be told without knowing any edge.
 """
 
 from __future__ import annotations
@@ -161,9 +158,13 @@ def run_cell(options: argparse.Namespace, cell: Path, name: str, latent: str, ev
     model, report = options.work / cell.parent.name / cell.stem, options.work / cell.parent.name / f"{cell.stem}.json"
     data = simulated(options, options.scale)
     settings = [*ROWS[name].settings, f"objective.teacher_forcing={every}", *options.set]
-    first = first_model(options, name, latent, every) if options.scale == "ten" else None
     before = resource.getrusage(resource.RUSAGE_SELF)
-    train(options.scale, data, model, name, latent, seed, [*settings, *([f"data.init={first}"] if first else [])])
+    command(
+        "graphs", "train", "--config", ROOT / "configs" / f"graphs-{options.scale}.toml",
+        "--train", data / "train.npz", "--dev", data / "dev.npz", "--method", ROWS[name].method, "--latent", latent,
+        "--seed", seed, *(word for setting in settings for word in ("--set", setting)), "--threads", 1,
+        "--out", model, "--resume", "--quiet",
+    )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_SELF)
     command("graphs", "evaluate", model, "--data", data / "test.npz", "--json", report, "--threads", 1)
     manifest = json.loads((model / "manifest.json").read_text())
@@ -171,7 +172,7 @@ def run_cell(options: argparse.Namespace, cell: Path, name: str, latent: str, ev
     (test,) = json.loads(report.read_text())["models"].values()
     result = {
         "method": name, "latent": latent, "teacher_forcing": every, "seed": seed, "scale": options.scale,
-        "settings": settings, "init": first and first.name,
+        "settings": settings,
         "commit": manifest["commit"], "date": time.strftime("%Y-%m-%d"),
         # of this process only: a resumed cell's earlier time is not in it
         "train_cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
@@ -183,27 +184,6 @@ def run_cell(options: argparse.Namespace, cell: Path, name: str, latent: str, ev
     cell.parent.mkdir(parents=True, exist_ok=True)
     cell.write_text(json.dumps(result, indent=1) + "\n")
     print(cell.stem, f"elbo {test['elbo']:.0f}", f"precision {test['precision']:.1f}", flush=True)
-
-
-def first_model(options: argparse.Namespace, name: str, latent: str, every: int) -> Path:
-    """Return the model of the ``small`` cell with the best bound; train it where only its results are kept."""
-    cells = [json.loads(path.read_text()) for path in (RESULTS / "small").glob(f"{name}.{latent}.{every}.*.json")]
-    if not cells:
-        sys.exit(f"no small cell of {name}, {latent}, {every} to begin with: run --scale small first")
-    best = best_bound(cells)
-    model = options.work / "small" / f"{name}.{latent}.{every}.{best['seed']}"
-    train("small", simulated(options, "small"), model, name, latent, best["seed"], best["settings"])
-    return model
-
-
-def train(scale: str, data: Path, model: Path, name: str, latent: str, seed: int, settings: list[str]) -> None:
-    """Train a model, or finish its training; nothing happens where it has ended."""
-    command(
-        "graphs", "train", "--config", ROOT / "configs" / f"graphs-{scale}.toml",
-        "--train", data / "train.npz", "--dev", data / "dev.npz", "--method", ROWS[name].method, "--latent", latent,
-        "--seed", seed, *(word for setting in settings for word in ("--set", setting)), "--threads", 1,
-        "--out", model, "--resume", "--quiet",
-    )  # fmt: skip
 
 
 def command(*words: object) -> None:

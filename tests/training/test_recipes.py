@@ -52,15 +52,15 @@ RECIPES: dict[str, BaseModel] = {
     "graphs-ten.toml": GraphsSettings.model_validate(
         GRAPHS
         | {
-            "data": {"train": "data/train.npz", "dev": "data/dev.npz", "init": "runs/tree"},
             "model": {"hidden": 64},
             "objective": {"teacher_forcing": 3},
             "training": {
-                "updates": 5000,
-                "evaluate_every": 250,
-                "dev_samples": 1000,
+                "updates": 20_000,
+                "evaluate_every": 100,
+                "dev_samples": 500,
                 "batch_size": 32,
                 "learning_rate": 1e-3,
+                "swap_after": 200,
             },
             "relaxed": {"temperature": 0.5},
             "nes": {"population": 600, "sigma": 0.01},
