@@ -60,7 +60,6 @@ RECIPES: dict[str, BaseModel] = {
                 "dev_samples": 500,
                 "batch_size": 32,
                 "learning_rate": 1e-3,
-                "swap_after": 200,
             },
             "relaxed": {"temperature": 0.5},
             "nes": {"population": 600, "sigma": 0.01},
