@@ -24,6 +24,7 @@ import resource
 import statistics
 import sys
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ ROWS = {
 PAPER_ORDER = ("nes", "sst", "nvil", "multi", "batch", "ema")  # by the F1 of its trees
 LATENTS = ("tree", "edges")
 KINDS = {"tree": "trees", "edges": "n - 1 edges"}
-STUDENT_OF_THREE = 4.303  # the 97.5% point of Student's t with two degrees of freedom
+CURVE = ("steps", "dev_elbo", "dev_f1", "dev_precision", "dev_switched")
 
 
 def main() -> None:
@@ -172,18 +173,26 @@ def run_cell(options: argparse.Namespace, cell: Path, name: str, latent: str, ev
     (test,) = json.loads(report.read_text())["models"].values()
     result = {
         "method": name, "latent": latent, "teacher_forcing": every, "seed": seed, "scale": options.scale,
-        "settings": settings,
+        "settings": settings, "recipe": recorded_settings(model),
         "commit": manifest["commit"], "date": time.strftime("%Y-%m-%d"),
+        "trained_seconds": history[-1]["trained_seconds"],
         # of this process only: a resumed cell's earlier time is not in it
         "train_cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "updates": history[-1]["steps"], "evaluations_an_update": history[-1]["evaluations"],
         "kept_updates": history[manifest["epoch"] - 1]["steps"],
         "test": test,
-        "curve": [{key: event[key] for key in ("steps", "dev_elbo", "dev_f1")} for event in history],
+        "curve": [{key: event[key] for key in CURVE if key in event} for event in history],
     }  # fmt: skip
     cell.parent.mkdir(parents=True, exist_ok=True)
     cell.write_text(json.dumps(result, indent=1) + "\n")
     print(cell.stem, f"elbo {test['elbo']:.0f}", f"precision {test['precision']:.1f}", flush=True)
+
+
+def recorded_settings(model: Path) -> dict[str, Any]:
+    """Return what the recipe and the options came to, but for the files."""
+    recorded = tomllib.loads((model / "config.toml").read_text())
+    begun = {"init": Path(recorded["data"]["init"]).name} if "init" in recorded["data"] else {}
+    return begun | {section: recorded[section] for section in ("model", "objective", "training")}
 
 
 def command(*words: object) -> None:
@@ -198,21 +207,21 @@ def table(folder: Path) -> str:
     """Return the finished cells as Markdown: every seed's precision with its interval, and the paper's ELBO and F1."""
     first, kept = cells_in(folder), kept_cells(folder)
     titles = [
-        f"{KINDS[latent]}: {what}" for latent in LATENTS for what in ("ELBO", "precision", "of two starts", "paper")
+        f"{KINDS[latent]}: {what}" for latent in LATENTS for what in ("first start", "of two", "its ELBO", "paper")
     ]
     lines = [f"| method | true frame every | {' | '.join(titles)} |", "| --- | --- |" + " --- |" * len(titles)]
     for name, row in ROWS.items():
-        for every in sorted({every for method, _, every, _ in first if method == name}):
+        for every in sorted({every for method, _, every, _ in kept if method == name}):
             columns = []
             for index, latent in enumerate(LATENTS):
                 here, better = (
-                    [c for k, c in cells.items() if k[:3] == (name, latent, every)] for cells in (first, kept)
+                    [c for k, c in some.items() if k[:3] == (name, latent, every)] for some in (first, kept)
                 )
                 # As many edges as are true: precision, recall and F1 are one number, unless labels are switched,
                 # where precision is what the papers report.
-                columns.append(mean_of([cell["test"]["elbo"] for cell in better]))
                 columns.append(seeds_and_interval([cell["test"]["precision"] for cell in here]))
                 columns.append("" if better == here else seeds_and_interval([c["test"]["precision"] for c in better]))
+                columns.append(mean_of([cell["test"]["elbo"] for cell in better]))
                 columns.append("; ".join(row.paper[2 * index : 2 * index + 2]).strip("; "))
             lines.append(f"| {row.title} | {every} | {' | '.join(columns)} |")
     return "\n".join(lines)
@@ -303,11 +312,12 @@ def mean_of(values: list[float]) -> str:
 
 
 def seeds_and_interval(values: list[float]) -> str:
-    """Return every seed's value and, of three, Student's 95% interval of the mean."""
+    """Return every seed's value and, of several, Student's 95% interval of the mean."""
     shown = ", ".join(f"{value:.1f}" for value in values)
-    if len(values) != 3:
+    if len(values) < 2:
         return shown
-    middle, half = statistics.fmean(values), STUDENT_OF_THREE * statistics.stdev(values) / 3**0.5
+    middle = statistics.fmean(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
     return f"{shown}: {middle:.1f} [{max(0.0, middle - half):.1f}, {min(100.0, middle + half):.1f}]"
 
 

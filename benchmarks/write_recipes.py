@@ -24,7 +24,7 @@ KG = {
     "decoder": {"alignment": "previous", "predict_end": False},
     "training": {"batch_size": 16},
 }
-GRAPHS = {"data": {"train": "data/train.npz", "dev": "data/dev.npz"}, "method": "relaxed"}
+GRAPHS = {"data": {"train": "data/train.npz"}, "method": "relaxed"}
 SMOKE: dict[str, Any] = {
     "model": {"hidden": 8},
     "objective": {"teacher_forcing": 3},
@@ -38,6 +38,7 @@ SMALL: dict[str, Any] = {
     "relaxed": {"temperature": 0.5},
     "nes": {"population": 600, "sigma": 0.01},
 }
+TEN = SMALL | {"training": SMALL["training"] | {"updates": 20_000, "dev_samples": 500}}
 PAPER: dict[str, Any] = {
     "objective": {"max_range": 15.0},
     "relaxed": {"temperature": 5.0},
@@ -64,6 +65,7 @@ RECIPES: dict[str, tuple[str, type[BaseModel], dict[str, Any]]] = {
     ),
     "graphs-smoke.toml": ("Moving points, seconds: does it run?", GraphsSettings, GRAPHS | SMOKE),
     "graphs-small.toml": ("Moving points, minutes: 6 points, 5000 samples.", GraphsSettings, GRAPHS | SMALL),
+    "graphs-ten.toml": ("Moving points, some twenty minutes: 10 points, 50,000 samples.", GraphsSettings, GRAPHS | TEN),
     "graphs-paper.toml": (
         "Moving points as Paulus et al. (2020) and Berliner et al. (2022): 10 points, 50,000 samples and updates.",
         GraphsSettings,

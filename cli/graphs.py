@@ -61,7 +61,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Learn to infer the edges between moving points, without being told any."""
-    require_files({"--train": train, "--dev": dev})
+    require_files({"--train": train, "--dev": dev, "--init": None if resume else init})
     from parser_vae.graphs.settings import GraphsSettings
     from parser_vae.graphs.train import train as run_training
     from parser_vae.training.checkpoint import remove_state

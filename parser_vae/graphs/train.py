@@ -18,7 +18,7 @@ from parser_vae.graphs.problem import GraphProblem, structure_of
 from parser_vae.graphs.settings import GraphsSettings
 from parser_vae.graphs.trajectories import Trajectories, read_trajectories
 from parser_vae.methods import Method
-from parser_vae.training.checkpoint import read_model, write_model
+from parser_vae.training.checkpoint import has_state, read_model, write_model
 from parser_vae.training.config import dump_settings
 from parser_vae.training.loop import Loop, Outcome, Plan, Selection
 from parser_vae.training.method_settings import build_method
@@ -63,9 +63,13 @@ def train(
     options = settings.training
     evaluate_every = _evaluate_every(settings)
     data, dev = _data(settings)
-    _require_room(settings, data)
+    if settings.data.init is not None and settings.data.init.resolve() == out.resolve():
+        raise InputError(
+            f"data.init {settings.data.init}: the folder that is to be written; name another for one of them"
+        )
+    _require_room(settings, data, evaluate_every)
     torch.manual_seed(options.seed)
-    model = _first_model(settings, data)
+    model = _first_model(settings, data, begun=resume and has_state(out))
     model.to(device)
     problem = problem_of(settings, model, data.positions.shape[2])
     method: Method[torch.Tensor] = build_method(settings.method, settings)
@@ -100,11 +104,13 @@ def train(
         learnt += method.state.parameters()
     optimiser = torch.optim.Adam(learnt, lr=options.learning_rate, fused=True)
 
-    def after_epoch(epoch: int) -> None:
-        if options.swap_after == epoch * evaluate_every:
-            model.swap_kinds()
-            optimiser.state.clear()  # its means are those of the former places
-            progress.event("note", text=f"the two kinds of message changed places after {options.swap_after} updates")
+    def before_epoch(epoch: int) -> bool:
+        if options.swap_after != (epoch - 1) * evaluate_every:
+            return False
+        model.swap_kinds()
+        optimiser.state.clear()  # its means are those of the former places
+        progress.event("note", text=f"the two kinds of message changed places after {options.swap_after} updates")
+        return True
 
     plan = Plan(
         model=model,
@@ -117,7 +123,7 @@ def train(
         clip=options.clip or math.inf,
         method_state=method.state,
         seconds=options.seconds,
-        after_epoch=after_epoch,
+        before_epoch=before_epoch,
         what=f"training by {settings.method}",
     )
     begin()
@@ -197,9 +203,12 @@ def _data(settings: GraphsSettings) -> tuple[Trajectories, Trajectories]:
     return data[:-held_out], data[-held_out:][:most]
 
 
-def _first_model(settings: GraphsSettings, data: Trajectories) -> GraphModel:
-    """Return the model to train: random, or a former one, which is shown positions on the scale of the new data."""
-    if settings.data.init is None:
+def _first_model(settings: GraphsSettings, data: Trajectories, begun: bool) -> GraphModel:
+    """Return the model to train: random, or a former one, which is shown positions on the scale of the new data.
+
+    A run that has begun brings its weights.
+    """
+    if settings.data.init is None or begun:
         model = GraphModel(settings.model, data.positions.shape[1], data.positions.shape[3])
     else:
         model, _ = load_graph_model(settings.data.init)
@@ -224,16 +233,16 @@ def _evaluate_every(settings: GraphsSettings) -> int:
     swap_after = settings.training.swap_after
     if swap_after is not None and (swap_after % every or swap_after >= updates):
         raise ConfigError(
-            f"training.swap_after is {swap_after}; expected a multiple of training.evaluate_every, {every}, that is "
-            f"less than training.updates, {updates}"
+            f"training.swap_after is {swap_after}; expected a multiple of training.evaluate_every, {every} (or a "
+            f"smaller one), that is less than training.updates, {updates}"
         )
     return min(updates, every)
 
 
-def _require_room(settings: GraphsSettings, data: Trajectories) -> None:
+def _require_room(settings: GraphsSettings, data: Trajectories, every: int) -> None:
     """Raise ``ConfigError`` unless an update fits into memory, before the run begins."""
     frames, points, dimensions = data.positions.shape[1:]
-    batch, every = settings.training.batch_size, _evaluate_every(settings)
+    batch = settings.training.batch_size
     samples = getattr(getattr(settings, settings.method, None), "samples", 1)
     sampled = f", {settings.method}.samples = {samples}" if samples > 1 else ""
     require_memory(

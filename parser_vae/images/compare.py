@@ -167,10 +167,14 @@ def smallest(recipe: Recipe, finished: Sequence[Finished]) -> list[str]:
         if reference is None:
             continue
         tried = {
-            each.cell.values[question.axis]: means[(question.arm, each.cell.key)].value
+            each.cell.values[question.axis]: means[question.arm, each.cell.key].value
             for each in finished
-            if each.cell.arm == question.arm and _shared_key(each.cell) == one
+            if (question.arm, each.cell.key) in means
+            and each.cell.arm == question.arm
+            and _shared_key(each.cell) == one
         }
+        if not tried:
+            continue
         reached = [value for value in sorted(tried) if tried[value] <= reference.value]
         answer = f"{question.axis} = {reached[0]}" if reached else f"none of {', '.join(map(str, sorted(tried)))}"
         lines.append(f"{one}: {question.arm} reaches {question.reference} ({reference}) with {answer}")

@@ -35,8 +35,8 @@ def write_report(name: str, recipe: Recipe, scale: str, finished: Sequence[Finis
         text += ["## Smallest value that reaches the reference", "\n".join(f"- {line}" for line in lines)]
     for kind in recipe.plots:
         path = out / f"{kind}.png"
-        plot(recipe, finished, kind, path)
-        text.append(f"![{kind}]({path.name})")
+        if plot(recipe, finished, kind, path):
+            text.append(f"![{kind}]({path.name})")
     if recipe.kind == "training":
         text.append("## Pictures")
         first = {(one.cell.arm, one.cell.key): one for one in reversed(finished)}
@@ -48,8 +48,10 @@ def write_report(name: str, recipe: Recipe, scale: str, finished: Sequence[Finis
     return content
 
 
-def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) -> None:
-    """Write one plot: a panel for each combination of shared values, a line for each arm, bands over seeds.
+def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) -> bool:
+    """Write one plot and return whether there was anything to draw.
+
+    It has a panel for each combination of shared values, a line for each arm and bands over seeds.
 
     ``epochs`` and ``seconds`` draw the recipe's curve; ``axis`` draws each measure against the arms' own axis, or
     against the last shared one.
@@ -63,6 +65,8 @@ def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) ->
     except ImportError:
         raise InputError("plots need matplotlib; pip install 'parser-vae[plots]'") from None
     panels = _axis_panels(recipe, finished) if kind == "axis" else _curve_panels(recipe, finished, kind)
+    if not panels:
+        return False
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
@@ -85,6 +89,7 @@ def plot(recipe: Recipe, finished: Sequence[Finished], kind: str, path: Path) ->
     figure.savefig(content, format="png", dpi=110)
     with replacing(path) as file:
         file.write(content.getvalue())
+    return True
 
 
 Points = list[tuple[float, float, float | None]]

@@ -82,12 +82,22 @@ class Recipe(Settings):
                     raise ValueError(
                         f"plots against an axis need numbers, and {name} is '{wrong[0]}'; leave 'axis' out of plots"
                     )
+        for name, arm in self.arms.items():
+            if twice := set(self.axes) & set(arm.axes):
+                raise ValueError(f"axes: {', '.join(sorted(twice))} is shared, so arms.{name}.axes cannot have it too")
+            if "training.seed" in self.axes | arm.axes:
+                raise ValueError("axes: training.seed is set by the seeds of a scale; leave it out")
         if (question := self.smallest) is not None:
             if unknown := {question.arm, question.reference} - set(self.arms):
                 raise ValueError(f"smallest: no arm {', '.join(sorted(unknown))}; there are {', '.join(self.arms)}")
-            if question.axis not in (own := self.arms[question.arm].axes):
-                known = ", ".join(own) or "none"
-                raise ValueError(f"smallest: {question.arm} has no axis {question.axis} of its own; it has {known}")
+            own = list(self.arms[question.arm].axes)
+            if own != [question.axis]:
+                raise ValueError(
+                    f"smallest: {question.arm} must have {question.axis} as its only axis of its own; it has "
+                    f"{', '.join(own) or 'none'}"
+                )
+            if self.arms[question.reference].axes:
+                raise ValueError(f"smallest: {question.reference} must have no axes of its own, to be one number")
         return self
 
 

@@ -132,7 +132,7 @@ def require_same_settings(recorded: BaseModel, current: BaseModel, folder: Path)
     before, now = (dict(leaves(settings.model_dump(mode="json"))) for settings in (recorded, current))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
-            was, becomes = _show(before.get(key)), _show(now.get(key))
+            was, becomes = shown(before.get(key)), shown(now.get(key))
             raise ConfigError(
                 f"--resume: {key} is {was} in {folder / 'config.toml'} but {becomes} now; "
                 "resume with the recorded settings (leave the flag out), or start anew with --overwrite"
@@ -234,7 +234,7 @@ def _explain(
     else:
         expected = _EXPECTED.get(kind) or re.sub(r"^Input should be ", "", failure["msg"])
         quote = "; put it in quotes" if kind == "string_type" and isinstance(failure["input"], int | float) else ""
-        what = f"{key}: expected {expected}, not {_show(failure['input'])}{quote}"
+        what = f"{key}: expected {expected}, not {shown(failure['input'])}{quote}"
     more = len(failures) - 1
     return f"{where}: {what}" + (f" (and {more} more)" if more else "")
 
@@ -252,5 +252,6 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
     return f"known {place}: {', '.join(siblings.values() or [other for other in known if '.' not in other])}"
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as it would be written in TOML, or ``unset``."""
     return "unset" if value is None else json.dumps(value, ensure_ascii=False, default=str)

@@ -59,7 +59,8 @@ class Plan:
         evaluate_first: Whether the untouched model is evaluated and is a candidate, as epoch 0.
         seconds: Stop after the step that passes this many seconds of training.
         out_of_time: Asked before each step; stop where it says so.
-        after_epoch: Called with the number of an epoch that has been evaluated; may change the model and the optimiser.
+        before_epoch: Called with the number of an epoch before its first step; may change the model and the optimiser,
+            and returns whether the weights kept so far are to be forgotten.
         what: The name of the run in progress displays.
     """
 
@@ -77,7 +78,7 @@ class Plan:
     evaluate_first: bool = False
     seconds: float | None = None
     out_of_time: Callable[[], bool] = lambda: False
-    after_epoch: Callable[[int], None] = lambda epoch: None
+    before_epoch: Callable[[int], bool] = lambda epoch: False
     what: str = "training"
 
 
@@ -153,6 +154,8 @@ class Loop:
         saved = time.monotonic()
         while state.epoch <= plan.epochs and not self._out_of_time():
             if not state.batches:
+                if plan.before_epoch(state.epoch):
+                    self.best = {}
                 state.batches, state.position, state.sums = plan.batches(self.generator), 0, {}
             with self.progress.track(len(state.batches), f"{plan.what}, epoch {state.epoch}") as advance:
                 advance(state.position)
@@ -165,7 +168,6 @@ class Loop:
                         saved = time.monotonic()
                         interruption.stop_if_requested()
             self._evaluate(state.epoch)
-            plan.after_epoch(state.epoch)
             state.epoch, state.batches = state.epoch + 1, []
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS or interruption.requested:
                 self._save()

@@ -32,7 +32,7 @@ from parser_vae.parser import Parser
 from parser_vae.parsing.vector_training import train_vectors
 from parser_vae.training.adapt import adapt
 from parser_vae.training.checkpoint import CONFIG, MANIFEST, current_commit, has_state, remove_state
-from parser_vae.training.config import leaves, read_toml
+from parser_vae.training.config import leaves, read_toml, shown
 from parser_vae.training.continued import continue_on_source
 from parser_vae.training.loop import Outcome
 from parser_vae.training.meter import Meter
@@ -80,7 +80,9 @@ def check_sweep(settings: SweepSettings, out: Path) -> None:
     check_rows(settings, cells)
     for cell in cells:
         _require_same_row(cell)
-        _require_same_source(settings, out, cell)
+    needed = {(cell.pair.name, seed): cell.pair for cell in cells for seed in (cell.seed, *cell.row.teachers)}
+    for (_, seed), pair in needed.items():
+        _require_same_source(settings, out, pair, seed)
 
 
 def run_sweep(settings: SweepSettings, out: Path, *, progress: Progress, threads: int = 1) -> None:
@@ -283,18 +285,19 @@ def _require_same_row(cell: Cell) -> None:
             )
 
 
-def _require_same_source(settings: SweepSettings, out: Path, cell: Cell) -> None:
-    """Raise ``ConfigError`` where the cell's source model was made otherwise than the recipe says now."""
-    folder = _source_folder(settings, out, cell.pair, cell.seed)
+def _require_same_source(settings: SweepSettings, out: Path, pair: PairSettings, seed: int) -> None:
+    """Raise ``ConfigError`` where a source model was made otherwise than the recipe says now."""
+    folder = _source_folder(settings, out, pair, seed)
     if not (folder / CONFIG).is_file():
         return
     recorded = dict(leaves(read_toml(folder / CONFIG)))
-    wanted = dict(leaves(pretraining(settings, cell.pair, cell.seed, None).model_dump(mode="json")))
+    wanted = dict(leaves(pretraining(settings, pair, seed, None).model_dump(mode="json")))
     for key, _ in leaves(settings.source.settings):
-        if recorded.get(key) != wanted.get(key):
+        # a key that is missing is one that the version which made the model did not know
+        if recorded.get(key, wanted.get(key)) != wanted.get(key):
             raise ConfigError(
-                f"source.settings: {key} is {wanted.get(key)}, but {folder} was made with {recorded.get(key)}; name "
-                "other folders in source.models, or remove that one and the cells that began with it"
+                f"source.settings: {key} is {shown(wanted[key])}, but {folder} was made with {shown(recorded[key])}; "
+                "name other folders in source.models, or remove that one and the cells that began with it"
             )
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from parser_vae.errors import ConfigError, InputError
 from parser_vae.methods import METHODS
 from parser_vae.training.adapt import RECIPES
-from parser_vae.training.config import Settings, nearest_key, settings_from
+from parser_vae.training.config import Settings, leaves, nearest_key, settings_from
 from parser_vae.training.settings import AdaptSettings, PretrainSettings
 
 SOURCE, CONTROL = "source", "control"  # what is no method: no adaptation; more training on the source
@@ -166,7 +166,7 @@ def adaptation(cell: Cell, model: Path, teachers: Sequence[Path] = ()) -> AdaptS
         ConfigError: The row's settings are wrong, or its method unknown.
     """
     given = {
-        **cell.row.settings,
+        **dict(leaves(cell.row.settings)),
         "data.model": model,
         "data.target": [cell.pair.target_unlabeled],
         "data.source": cell.pair.source_train,
@@ -183,8 +183,8 @@ def pretraining(
 ) -> PretrainSettings:
     """Return the settings of a source model, or, with a control row's own laid over them, of its further training."""
     given = {
-        **settings.source.settings,
-        **({} if row is None else {"training.learning_rate": CONTROL_RATE} | row.settings),
+        **dict(leaves(settings.source.settings)),
+        **({} if row is None else {"training.learning_rate": CONTROL_RATE} | dict(leaves(row.settings))),
         "data.train": pair.source_train,
         "data.dev": pair.source_dev,
         "data.vectors": vectors,

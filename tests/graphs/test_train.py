@@ -235,6 +235,14 @@ def test_mistakes(
             "--set nes.population=1000000000: nes.population: expected less than or equal to 10000000, not 1000000000",
         ),
         (
+            [*fresh, "--init", str(tmp_path / "missing")],
+            f"--init {tmp_path / 'missing'}: no such file or folder",
+        ),
+        (
+            ["train", "--train", str(data / "train.npz"), "--init", str(trained), "--out", str(trained), "--overwrite"],
+            f"data.init {trained}: the folder that is to be written; name another for one of them",
+        ),
+        (
             [*fresh, "--init", str(trained)],
             f"model.hidden is 256, but {trained} has 8 units in a hidden layer; say --set model.hidden=8",
         ),
@@ -245,8 +253,8 @@ def test_mistakes(
         ),
         (
             [*fresh, "--set", "training.swap_after=700"],
-            "training.swap_after is 700; expected a multiple of training.evaluate_every, 500, that is less than "
-            "training.updates, 50000",
+            "training.swap_after is 700; expected a multiple of training.evaluate_every, 500 (or a smaller one), that "
+            "is less than training.updates, 50000",
         ),
         (
             [*fresh, "--updates", "1200"],

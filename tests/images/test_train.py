@@ -403,10 +403,14 @@ def test_a_damaged_model_folder_is_refused(
          "{}: plots against an axis need numbers, and importance.proposal is 'same'; leave 'axis' out of plots"),
         ('plots = ["epochs"]', 'plots = ["epochs"]\nkind = "gradients"',
          "{}: plots against epochs are of trainings, and the recipe's kind is gradients"),
+        ('plots = ["epochs"]', 'axes."training.seed" = [1]',
+         "{}: axes: training.seed is set by the seeds of a scale; leave it out"),
+        ('plots = ["epochs"]', "axes.k = [1]\narms.same.axes.k = [2]",
+         "{}: axes: k is shared, so arms.same.axes cannot have it too"),
         ('plots = ["epochs"]', 'smallest = {arm = "same", axis = "k", reference = "mine"}',
          "{}: smallest: no arm mine; there are same, tempered, mixture, uniform"),
         ('plots = ["epochs"]', 'smallest = {arm = "same", axis = "k", reference = "uniform"}',
-         "{}: smallest: same has no axis k of its own; it has none"),
+         "{}: smallest: same must have k as its only axis of its own; it has none"),
     ],
 )  # fmt: skip
 def test_a_wrong_recipe_is_refused_before_anything_runs(

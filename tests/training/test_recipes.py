@@ -16,7 +16,7 @@ from parser_vae.training.sweep_settings import PairSettings, SweepSettings, cell
 
 MODEL = {"train": "source/train.conllu"}
 ADAPT = {"model": "runs/source", "target": ["target/unlabeled.conllu"]}
-GRAPHS = {"data": {"train": "data/train.npz", "dev": "data/dev.npz"}, "method": "relaxed"}
+GRAPHS = {"data": {"train": "data/train.npz"}, "method": "relaxed"}
 RECIPES: dict[str, BaseModel] = {
     "pretrain.toml": PretrainSettings.model_validate({"data": MODEL}),
     "pretrain-kg.toml": PretrainSettings.model_validate(
