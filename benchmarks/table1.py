@@ -296,7 +296,7 @@ def cells_in(folder: Path) -> dict[tuple[str, str, int, int], dict[str, Any]]:
 def kept_cells(folder: Path) -> dict[tuple[str, str, int, int], dict[str, Any]]:
     """Return the cells, each the better by its bound of its two starts, where there are two."""
     first, again = cells_in(folder), cells_in(folder.with_name(f"{folder.name}-swap"))
-    return {key: best_bound([cells[key] for cells in (first, again) if key in cells]) for key in first | again}
+    return {key: best_bound([cells[key] for cells in (first, again) if key in cells]) for key in sorted(first | again)}
 
 
 def best_bound(cells: list[dict[str, Any]]) -> dict[str, Any]:
