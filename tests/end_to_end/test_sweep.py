@@ -202,7 +202,7 @@ def test_another_setting_of_a_trained_source_model_is_refused(
     whole: Path, files: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     changed = tmp_path / "changed.toml"
-    changed.write_text(RECIPE.replace('"training.epochs" = 2', '"training.epochs" = 3'))
+    changed.write_text(RECIPE.replace('"training.epochs" = 2', '"training.epochs" = 3', 1))
     assert cli.run(["sweep", str(changed), "--data", str(files), "--out", str(whole), "--quiet", "--resume"]) == 1
     assert capsys.readouterr().err == (
         f"error: source.settings: training.epochs is 3, but {whole / 'sources' / 'pets.1'} was made with 2; name "
