@@ -113,6 +113,11 @@ def test_the_best_epoch_is_kept_and_the_first_of_equals(tmp_path: Path) -> None:
     assert [entry["epoch"] for entry in outcome.history] == [0, 1, 2, 3]
 
 
+def test_weights_kept_before_a_change_of_the_model_can_be_forgotten(tmp_path: Path) -> None:
+    _, outcome = run(tmp_path, plan(network(), values=[0.5, 0.3, 0.4], before_epoch=lambda epoch: epoch == 2))
+    assert outcome.chosen == {"weight": 3}
+
+
 def test_time_that_runs_out_ends_the_run_after_an_evaluated_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,20 @@ def test_a_rows_settings_reach_its_adaptation_and_those_of_source_its_model(data
     assert pretraining(settings, cells[5].pair, 2, None, control).training.learning_rate == 5e-4
 
 
+def test_tables_say_the_same_as_dotted_keys(data: Path) -> None:
+    given = load(data)
+    control = next(row for row in rows_of(given) if row.method == "control")
+    dotted = {"training.epochs": 5, "training.batch_size": 7}
+    nested = {"training": {"epochs": 5, "batch_size": 7}}
+    told = []
+    for keys, rate in ((dotted, {"training.learning_rate": 0.01}), (nested, {"training": {"learning_rate": 0.01}})):
+        settings = given.model_copy(update={"source": given.source.model_copy(update={"settings": keys})})
+        row = control.model_copy(update={"settings": rate})
+        told.append(pretraining(settings, pairs_of(settings)[0], 1, None, row))
+    assert told[0] == told[1]
+    assert (told[1].training.epochs, told[1].training.batch_size, told[1].training.learning_rate) == (5, 7, 0.01)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
