@@ -144,9 +144,9 @@ def main() -> None:
                         run_cell(options, cell, name, latent, int(every), int(seed))
 
 
-def simulated(options: argparse.Namespace, scale: str) -> Path:
+def simulated(work: Path, scale: str) -> Path:
     """Return the folder with the data of a scale, always of the same seed; simulate it where it is missing."""
-    data = options.work / scale / "data"
+    data = work / scale / "data"
     if not (data / "test.npz").exists():
         train, dev, test, points = DATA[scale]
         sizes = ["--points", points, "--train", train, "--dev", dev, "--test", test]
@@ -157,7 +157,7 @@ def simulated(options: argparse.Namespace, scale: str) -> Path:
 def run_cell(options: argparse.Namespace, cell: Path, name: str, latent: str, every: int, seed: int) -> None:
     """Train and evaluate one model, and write its JSON."""
     model, report = options.work / cell.parent.name / cell.stem, options.work / cell.parent.name / f"{cell.stem}.json"
-    data = simulated(options, options.scale)
+    data = simulated(options.work, options.scale)
     settings = [*ROWS[name].settings, f"objective.teacher_forcing={every}", *options.set]
     before = resource.getrusage(resource.RUSAGE_SELF)
     command(

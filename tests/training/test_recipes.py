@@ -17,6 +17,13 @@ from parser_vae.training.sweep_settings import PairSettings, SweepSettings, cell
 MODEL = {"train": "source/train.conllu"}
 ADAPT = {"model": "runs/source", "target": ["target/unlabeled.conllu"]}
 GRAPHS = {"data": {"train": "data/train.npz"}, "method": "relaxed"}
+SMALL = {
+    "model": {"hidden": 64},
+    "objective": {"teacher_forcing": 3},
+    "relaxed": {"temperature": 0.5},
+    "nes": {"population": 600, "sigma": 0.01},
+}
+SMALL_TRAINING = {"updates": 2000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3}
 RECIPES: dict[str, BaseModel] = {
     "pretrain.toml": PretrainSettings.model_validate({"data": MODEL}),
     "pretrain-kg.toml": PretrainSettings.model_validate(
@@ -39,31 +46,9 @@ RECIPES: dict[str, BaseModel] = {
             "nes": {"population": 20, "sigma": 0.01},
         }
     ),
-    "graphs-small.toml": GraphsSettings.model_validate(
-        GRAPHS
-        | {
-            "model": {"hidden": 64},
-            "objective": {"teacher_forcing": 3},
-            "training": {"updates": 2000, "evaluate_every": 100, "batch_size": 32, "learning_rate": 1e-3},
-            "relaxed": {"temperature": 0.5},
-            "nes": {"population": 600, "sigma": 0.01},
-        }
-    ),
+    "graphs-small.toml": GraphsSettings.model_validate(GRAPHS | SMALL | {"training": SMALL_TRAINING}),
     "graphs-ten.toml": GraphsSettings.model_validate(
-        GRAPHS
-        | {
-            "model": {"hidden": 64},
-            "objective": {"teacher_forcing": 3},
-            "training": {
-                "updates": 20_000,
-                "evaluate_every": 100,
-                "dev_samples": 500,
-                "batch_size": 32,
-                "learning_rate": 1e-3,
-            },
-            "relaxed": {"temperature": 0.5},
-            "nes": {"population": 600, "sigma": 0.01},
-        }
+        GRAPHS | SMALL | {"training": SMALL_TRAINING | {"updates": 20_000, "dev_samples": 500}}
     ),
     "graphs-paper.toml": GraphsSettings.model_validate(
         GRAPHS
